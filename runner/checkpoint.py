@@ -1,0 +1,159 @@
+"""Checkpoints that are whole or not there: written aside, sealed by a manifest of hashes, published by a rename.
+
+`checkpoints/step-N` exists only after every byte of it is on the disk. A folder without that name is a write that was
+interrupted, and is thrown away. Nothing is loaded that the manifest does not vouch for, pickles included.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.errors import Problem, RunError, listed
+from runner.plan import Plan
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint holds. `loss` is that of the probe rows, `files` maps a relative path to its SHA-256."""
+
+    step: int
+    loss: float
+    settings: Mapping[str, Any]
+    files: Mapping[str, str]
+
+
+def settings(plan: Plan, data: str) -> dict[str, Any]:
+    """What a run must have in common with the one that it goes on from; `data` names the prepared rows."""
+    recipe = plan.recipe
+    training = asdict(recipe.training)
+    for key in ("log_every", "early_stopping", "checkpoints", "epochs", "max_steps", "evaluate_every"):
+        del training[key]
+    training["micro_batch_size"] = plan.batch.micro
+    training["packing"] = plan.packing.value
+    training["gradient_checkpointing"] = plan.gradient_checkpointing.value
+    return {
+        "task": recipe.task,
+        "model": {"name": Path(recipe.model.name).name, "revision": recipe.model.revision},
+        "precision": plan.precision.value,
+        "quantization": plan.quantization,
+        "adapter": asdict(recipe.adapter) | {"target_modules": list(recipe.adapter.target_modules)},
+        "training": training,
+        "total_steps": plan.steps.total if plan.steps else None,
+        "deepspeed": {
+            "processes": plan.processes,
+            "zero_stage": plan.zero_stage.value,
+            "offload": recipe.deepspeed.offload,
+        },
+        "data": data,
+    }
+
+
+def publish(written: Path, target: Path, manifest: Manifest) -> None:
+    """Seal a written folder and give it its name. After this a power cut cannot take it away."""
+    for path in sorted(written.rglob("*")):
+        if path.is_file():
+            _sync(path)
+    (written / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1) + "\n", encoding="utf-8")
+    _sync(written / MANIFEST)
+    _sync(written)
+    if target.exists():
+        shutil.rmtree(target)
+    written.rename(target)
+    _sync(target.parent)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file below a folder, by its relative path."""
+    return {
+        str(path.relative_to(folder)): digest(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, as hexadecimal text."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read(folder: Path) -> Manifest | None:
+    """The manifest of a sound checkpoint; None where a file is missing, changed or added."""
+    try:
+        manifest = Manifest(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return manifest if hashes(folder) == dict(manifest.files) else None
+
+
+def all_of(folder: Path) -> list[Path]:
+    """The published checkpoints in a folder, the oldest first."""
+    found = [
+        (int(match[1]), path) for path in folder.glob("step-*") if (match := re.fullmatch(r"step-(\d+)", path.name))
+    ]
+    return [path for _, path in sorted(found)]
+
+
+def newest(folder: Path, wanted: Mapping[str, Any]) -> tuple[Path, Manifest] | None:
+    """The newest sound checkpoint to go on from; None where there is none.
+
+    Raises RunError where it belongs to a run with other settings: going on would give a mixture of two runs, and
+    DeepSpeed's own message for it is a failed assertion.
+    """
+    for path in reversed(all_of(folder)):
+        manifest = read(path)
+        if manifest is None:
+            continue
+        changed = differences(manifest.settings, wanted)
+        if changed:
+            raise RunError(
+                Problem(
+                    f"`{path}` belongs to a run with other settings: {listed(changed)}",
+                    hint="give this run another `name`, or delete its output directory to start again",
+                )
+            )
+        return path, manifest
+    return None
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The dotted names of what two nested mappings do not have in common."""
+    found: list[str] = []
+    for key in sorted({*one, *other}):
+        a, b = one.get(key), other.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key}")
+    return found
+
+
+def discard_unfinished(folder: Path) -> None:
+    """Throw away what an interrupted write left."""
+    for path in folder.glob("checkpoint-*"):
+        shutil.rmtree(path)
+
+
+def keep(folder: Path, newest_ones: int, best_step: int | None) -> None:
+    """Delete all but the newest checkpoints and the best one."""
+    for path in all_of(folder)[:-newest_ones]:
+        if best_step is None or path.name != f"step-{best_step}":
+            shutil.rmtree(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,175 @@
+"""The command line: the verbs, what they print, and the exit codes. Nothing else prints or ends the process.
+
+0 done · 1 failed · 2 recipe or data wrong · 3 trained, not pushed · 4 out of memory · 75 interrupted, run again
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import runner
+from runner import errors
+from runner.errors import DONE, FAILED, Place, Problem, RecipeError, UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from runner.recipe import Recipe
+    from runner.source import Source
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; gives the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except UserError as error:
+        style = getattr(options, "format", "text")
+        stream = sys.stderr if style == "text" else sys.stdout
+        print(errors.report(error, style, _colour(stream)), file=stream)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tunesmith", description="One YAML recipe in, one trained adapter out.")
+    parser.add_argument("--version", action="version", version=f"tunesmith {runner.__version__}")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+
+    validate = _with_recipe(verbs.add_parser("validate", help="say every fault of a recipe"))
+    validate.add_argument("--data", action="store_true", help="read and check the data as well")
+    validate.set_defaults(run=_validate)
+
+    plan = _with_recipe(verbs.add_parser("plan", help="say what a run would do, and why"))
+    plan.add_argument("--machine", metavar="NAME", help="plan for another machine: `h100:8`, `cpu:16:64`")
+    plan.add_argument("--json", action="store_true", help="print the plan as JSON")
+    plan.set_defaults(run=_plan)
+
+    preview = _with_recipe(verbs.add_parser("preview", help="show the tokens of a row, and which are learned"))
+    preview.add_argument("--row", type=int, default=1, metavar="N", help="which training row, from 1")
+    preview.set_defaults(run=_preview)
+
+    train = _with_recipe(verbs.add_parser("train", help="train, evaluate, and push the adapter"))
+    train.set_defaults(run=_train)
+
+    push = verbs.add_parser("push", help="push a finished run's adapter again")
+    push.add_argument("directory", help="the run's directory, such as outputs/demo")
+    push.add_argument("--format", choices=("text", "json", "github"), default="text", help="how faults are shown")
+    push.set_defaults(run=_push)
+
+    schema = verbs.add_parser("schema", help="print the JSON Schema of recipes, for editors")
+    schema.set_defaults(run=_schema)
+    return parser
+
+
+def _with_recipe(verb: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    verb.add_argument("recipe", help="the recipe, a YAML file")
+    verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="lay a value over the recipe's")
+    verb.add_argument("--format", choices=("text", "json", "github"), default="text", help="how faults are shown")
+    return verb
+
+
+def _recipe(options: argparse.Namespace) -> tuple[Recipe, Source]:
+    """The recipe that the command line names, and where its values stand. Raises RecipeError."""
+    from runner import check, overrides, source
+
+    written = overrides.apply(source.read(options.recipe), options.set)
+    return check.settle(written, options.recipe), written
+
+
+def _validate(options: argparse.Namespace) -> int:
+    recipe, _ = _recipe(options)
+    found = f"`{options.recipe}` is a good recipe for `{recipe.task}`"
+    if options.data:
+        from runner import dataset
+
+        data = dataset.read(recipe.dataset, recipe.training.seed)
+        found += f": {len(data.train)} training rows, {len(data.evaluation)} held out"
+    if options.format == "text":
+        print(found)
+    return DONE
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from runner import machine, plan, supervise
+
+    try:
+        where = machine.named(options.machine) if options.machine else machine.here()
+    except machine.UnknownMachine as error:
+        hint = f"known devices: {', '.join(machine.KNOWN_DEVICES)}, and `cpu:CORES:GIB`; `h100:8` is eight of them"
+        raise RecipeError(Problem(str(error), Place("--machine"), hint)) from error
+    recipe, places = _recipe(options)
+    settled = supervise.settle(recipe, places, where, supervise.guess_rows(recipe))
+    if options.json:
+        print(plan.to_json(settled), end="")
+    else:
+        from runner import show
+
+        show.plan(settled, _console())
+    return DONE
+
+
+def _preview(options: argparse.Namespace) -> int:
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from runner import machine, supervise
+
+    recipe, places = _recipe(options)
+    settled = supervise.settle(recipe, places, machine.here(), None)
+    from runner import preview
+
+    preview.show(settled, options.row, _console())
+    return DONE
+
+
+def _train(options: argparse.Namespace) -> int:
+    from runner import show, supervise
+
+    recipe, places = _recipe(options)
+    console = _console()
+    code = supervise.train(recipe, places, show.Watcher(console))
+    show.result(Path(recipe.output.directory) / recipe.name, console)
+    return code
+
+
+def _push(options: argparse.Namespace) -> int:
+    from runner import runfile, show, supervise
+
+    directory = Path(options.directory)
+    state = runfile.read(directory)
+    if "recipe" not in state:
+        hint = "name the directory that `train` wrote to, such as `outputs/demo`"
+        raise RecipeError(Problem(f"`{directory}` holds no run", hint=hint))
+    supervise.push(directory, state["recipe"], show.Watcher(_console()))
+    return DONE
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from runner import schema_export
+
+    print(json.dumps(schema_export.json_schema(), indent=2, ensure_ascii=False))
+    return DONE
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, no_color="NO_COLOR" in os.environ or None)
+
+
+def _colour(stream: Any) -> bool:
+    """Colour on a terminal only, and never where NO_COLOR is set (https://no-color.org)."""
+    return bool(stream.isatty()) and not os.environ.get("NO_COLOR")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""Checked samples in, token rows out, and what became of each: nothing is cut or dropped without being counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from runner import recipe, templates, tokens
+from runner.dataset import MOST_SHOWN, Rejected, Sample
+from runner.errors import DataError, Place, Problem
+from runner.templates import Refused, Rendered
+from runner.tokens import Tokens
+
+AT_ONCE = 512  # rows given to the tokenizer in one call
+NOT_LEARNED = -100  # the label of a token whose loss does not count, as torch and transformers know it
+
+REFUSED = "no mask can be proved"  # the reasons of the ledger
+TOO_LONG = "longer than max_length"
+NOTHING_LEARNED = "nothing to learn"
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """One row as the model sees it: ids, and -100 in `labels` where nothing is learned. `place` is its origin."""
+
+    ids: list[int]
+    labels: list[int]
+    place: Place
+
+    @property
+    def learned(self) -> int:
+        return sum(label != NOT_LEARNED for label in self.labels)
+
+
+@dataclass
+class Encoded:
+    """The rows of one split, and what happened on the way."""
+
+    rows: list[TokenRow] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)  # samples by reason
+    truncated: int = 0  # rows that lost their end, because the recipe says so
+    windows: int = 0  # pieces that rows were split into, because the recipe says so
+    rewritten: int = 0  # learned turns that the template renders otherwise than a server would have asked for them
+    problems: list[Problem] = field(default_factory=list)
+
+
+def uses_template(settings: recipe.Dataset, tokenizer: Any) -> bool:
+    """Whether rows go through the model's chat template: as the recipe says, or if there is one."""
+    if settings.apply_chat_template == "auto":
+        return tokenizer.chat_template is not None
+    return settings.apply_chat_template == "true"
+
+
+def encode(samples: Sequence[Sample], tokenizer: Any, settings: recipe.Dataset, max_length: int) -> Encoded:
+    """All samples of a split as token rows. Faults are gathered in `problems`; `raise_faults` raises them."""
+    encoded = Encoded()
+    with_template = uses_template(settings, tokenizer)
+    for some in (samples[start : start + AT_ONCE] for start in range(0, len(samples), AT_ONCE)):
+        rendered: list[tuple[Sample, Rendered]] = []
+        for sample in some:
+            try:
+                rendered.append((sample, templates.render(sample.example, tokenizer, settings.learn, with_template)))
+            except Refused as refused:
+                _reject(encoded, sample, refused, settings)
+        outcomes = tokens.encode_many([text for _, text in rendered], tokenizer)
+        for (sample, text), outcome in zip(rendered, outcomes, strict=True):
+            if isinstance(outcome, Refused):
+                _reject(encoded, sample, outcome, settings)
+            else:
+                encoded.rewritten += text.rewritten
+                _keep(encoded, sample, outcome, settings, max_length)
+    return encoded
+
+
+def raise_faults(parts: Iterable[Encoded]) -> None:
+    """Raise DataError with the first problems of all splits, if there are any."""
+    problems = [problem for part in parts for problem in part.problems]
+    if problems:
+        raise DataError(problems[:MOST_SHOWN], total=len(problems))
+
+
+def _reject(encoded: Encoded, sample: Sample, refused: Refused, settings: recipe.Dataset) -> None:
+    """A row for which no mask can be proved: a fault, or left out where the recipe says so."""
+    problem = Problem(refused.reason, sample.place, refused.hint)
+    if settings.on_bad_row == "skip":
+        _drop(encoded, sample, REFUSED, problem)
+    else:
+        encoded.problems.append(problem)
+
+
+def _keep(encoded: Encoded, sample: Sample, outcome: Tokens, settings: recipe.Dataset, max_length: int) -> None:
+    labels = [token if learned else NOT_LEARNED for token, learned in zip(outcome.ids, outcome.learned, strict=True)]
+    # The first token is never predicted from anything, so a label on it would be counted and not learned.
+    labels[:1] = [NOT_LEARNED]
+    row = TokenRow(outcome.ids, labels, sample.place)
+    if row.learned == 0:
+        problem = Problem("the row has no token to learn", sample.place, "is the answer empty")
+        if settings.on_bad_row == "skip":
+            _drop(encoded, sample, NOTHING_LEARNED, problem)
+        else:
+            encoded.problems.append(problem)
+    elif len(row.ids) <= max_length:
+        encoded.rows.append(row)
+    else:
+        _too_long(encoded, sample, row, settings, max_length)
+
+
+def _too_long(encoded: Encoded, sample: Sample, row: TokenRow, settings: recipe.Dataset, most: int) -> None:
+    problem = Problem(
+        f"the row has {len(row.ids)} tokens, and at most {most} fit",
+        sample.place,
+        "raise `dataset.max_length`, or say with `dataset.overflow` what becomes of long rows: "
+        "`drop`, `truncate` or `split`",
+    )
+    if settings.overflow == "error":
+        encoded.problems.append(problem)
+        return
+    pieces = [
+        TokenRow(row.ids[start : start + most], row.labels[start : start + most], row.place)
+        for start in range(0, len(row.ids) if settings.overflow == "split" else most, most)
+    ]
+    pieces = [
+        TokenRow(piece.ids, [NOT_LEARNED, *piece.labels[1:]], piece.place) for piece in pieces if len(piece.ids) > 1
+    ]
+    kept = [piece for piece in pieces if piece.learned]
+    if settings.overflow == "drop" or not kept:
+        _drop(encoded, sample, TOO_LONG, problem)
+        return
+    encoded.rows += kept
+    if settings.overflow == "split":
+        encoded.windows += len(kept)
+    else:
+        encoded.truncated += 1
+
+
+def _drop(encoded: Encoded, sample: Sample, reason: str, problem: Problem) -> None:
+    encoded.dropped[reason] += 1
+    encoded.rejected.append(Rejected(sample.place, problem, ""))

@@ -1,0 +1,242 @@
+"""Every key of a recipe: its type, default, bounds and help. Plain data in the words of `schema.py`, and nothing else.
+
+This is the one home of defaults. A key without a default is null, or not there, until the recipe sets it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runner.names import OPTIMIZERS, SCHEDULERS
+
+Definition = dict[str, Any]
+Keys = dict[str, Definition]
+
+TASKS = ("sft",)
+PLANNED_TASKS = ("grpo", "continued_pretraining", "function_calling")
+SECTION_TASKS = {"grpo": "grpo", "rewards": "grpo"}  # sections that one task alone has
+
+LARGEST = 2**63 - 1
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+HUB_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
+REPOSITORY = rf"(?!.*(?:--|\.\.))(?!.*\.git$){HUB_PART}/{HUB_PART}"
+HUB_ID = rf"(?!.*(?:--|\.\.))(?!.*\.git$)(?:{HUB_PART}/)?{HUB_PART}"
+
+
+def _key(types: str | list[str], help_text: str, **rules: Any) -> Definition:
+    return {"type": types, **rules, "meta": {"help": help_text}}
+
+
+def _text(help_text: str, **rules: Any) -> Definition:
+    return _key("text", help_text, filled=True, **rules)
+
+
+def _choice(help_text: str, *choices: str, **rules: Any) -> Definition:
+    return _key("text", help_text, allowed=list(choices), **rules)
+
+
+def _switch(help_text: str, default: bool) -> Definition:
+    return _key("boolean", help_text, default=default)
+
+
+def _whole(help_text: str, minimum: int, maximum: int = LARGEST, **rules: Any) -> Definition:
+    return _key("integer", help_text, min=minimum, max=maximum, **rules)
+
+
+def _number(help_text: str, **rules: Any) -> Definition:
+    return _key("number", help_text, finite=True, **rules)
+
+
+def _whole_or_auto(help_text: str, minimum: int, maximum: int = LARGEST, **rules: Any) -> Definition:
+    return _key(
+        ["integer", "text"], help_text, words=["auto"], min=minimum, max=maximum, **{"default": "auto", **rules}
+    )
+
+
+def _switch_or_auto(help_text: str) -> Definition:
+    return _key(["boolean", "text"], help_text, words=["auto"], default="auto")
+
+
+def _section(help_text: str, keys: Keys, **rules: Any) -> Definition:
+    return _key("mapping", help_text, schema=keys, **rules)
+
+
+def _columns(help_text: str, **rules: Any) -> Definition:
+    roles = {
+        "prompt": "The column that holds the prompt.",
+        "completion": "The column that holds what the model is to answer.",
+        "messages": "The column that holds a list of messages.",
+        "split": "The column that says `train` or `evaluation`.",
+    }
+    return _section(help_text, {role: _text(help_of_role) for role, help_of_role in roles.items()}, **rules)
+
+
+def _sources(help_text: str, *others: str, **rules: Any) -> Definition:
+    """Where rows come from: one path or Hub id, or a list of them, each with settings of its own."""
+    return _key(["text", "list", *others], help_text, filled=True, coerce="sources", schema=SOURCE, **rules)
+
+
+FORMATS = ("auto", "prompt_completion", "messages")
+
+SOURCE = _key(
+    ["text", "mapping"],
+    "A path or Hub id, or a mapping with `path` and settings of its own.",
+    filled=True,
+    schema={
+        "path": _text("A file, a glob, a directory or the Hub id of a data set.", required=True),
+        "weight": _number("How many times its rows are taken; 0.5 takes half of them.", above=0, default=1.0),
+        "split": _text("The split of a Hub data set.", nullable=True, default=None),
+        "columns": _columns("As `dataset.columns`, for this source.", nullable=True, default=None),
+        "format": _choice("As `dataset.format`, for this source.", *FORMATS, nullable=True, default=None),
+    },
+)
+
+MODEL: Keys = {
+    "name": _text("The base model: a Hub id, a directory or a `.gguf` file.", required=True),
+    "revision": _text("The branch, tag or commit on the Hub.", nullable=True, default=None),
+    "dtype": _choice(
+        "The number format of the frozen weights.", "auto", "float32", "bfloat16", "float16", default="auto"
+    ),
+    "attention": _choice("The attention kernel.", "auto", "eager", "sdpa", "flash_attention_2", default="auto"),
+    "quantization": _choice("How the frozen weights are compressed.", "none", "int8", "nf4", default="none"),
+    "chat_template": _text("`auto` for the model's own, or a path to a Jinja file.", default="auto"),
+    "trust_remote_code": _switch("Run the Python code that comes with the model.", False),
+}
+
+DATASET: Keys = {
+    "train": _sources("Rows to train on: a path, a glob, a Hub id, or a list of them.", required=True),
+    "evaluation": _sources(
+        "Rows to evaluate on, in the same forms; or the share of the training rows to hold out.",
+        "number",
+        nullable=True,
+        default=None,
+        finite=True,
+        above=0,
+        below=1,
+    ),
+    "format": _choice("The shape of a row.", *FORMATS, default="auto"),
+    "columns": _columns("What the columns are called in the data, where not as here.", default={}),
+    "split": _text("The split of the Hub data set that `train` names.", nullable=True, default=None),
+    "apply_chat_template": _switch_or_auto("Put prompts and completions into the model's chat template."),
+    "learn": _choice(
+        "The part of a row that is learned: completions, only the last one, or all of the text.",
+        "completions",
+        "last",
+        "all",
+        default="completions",
+    ),
+    "max_length": _whole_or_auto("The longest row, in tokens; `auto` is what the model can take.", 8, nullable=True),
+    "overflow": _choice("What happens to a row that is longer.", "error", "drop", "truncate", "split", default="error"),
+    "on_bad_row": _choice("What happens at a row that cannot be read.", "error", "skip", default="error"),
+    "shuffle": _switch("Put the rows into a new order each epoch.", True),
+    "limit": _whole("Take only so many rows of each split.", 1, nullable=True, default=None),
+}
+
+ADAPTER: Keys = {
+    "type": _choice("The kind of adapter.", "lora", "dora", "rslora", "qlora", default="lora"),
+    "rank": _whole("The rank of the update matrices.", 1, 1024, default=16),
+    "alpha": _number(
+        "The update counts alpha / rank times; twice the rank by default.", above=0, default_setter="alpha"
+    ),
+    "dropout": _number("The share of the adapter's inputs that is dropped.", min=0, below=1, default=0.0),
+    "target_modules": _key(
+        ["text", "list"],
+        "The layers that get an adapter: `all-linear`, `attention`, or a list of module names.",
+        words=["all-linear", "attention"],
+        filled=True,
+        unique=True,
+        schema=_text("The name of a module, or the end of one."),
+        default="all-linear",
+    ),
+    "continue_from": _text("An adapter to go on from: a directory or a Hub id.", nullable=True, default=None),
+}
+
+EARLY_STOPPING: Keys = {
+    "patience": _whole("Evaluations without a better loss before the run stops.", 1, default=3),
+    "min_delta": _number("How much lower a loss has to be to count as better.", min=0, default=0.0),
+}
+
+CHECKPOINTS: Keys = {
+    "every": _whole("Optimizer steps from one checkpoint to the next.", 1, nullable=True, default=None),
+    "keep": _whole("How many of the newest checkpoints stay.", 1, default=2),
+    "minutes": _number("Also save when so many minutes have gone by.", above=0, nullable=True, default=None),
+}
+
+TRAINING: Keys = {
+    "epochs": _number(
+        "How many times each row is seen; 3 unless `max_steps` is set.", above=0, default_setter="epochs"
+    ),
+    "max_steps": _whole("Stop after so many optimizer steps, in place of `epochs`.", 1, nullable=True, default=None),
+    "learning_rate": _number("The highest learning rate.", above=0, max=1, default=2e-4),
+    "scheduler": _choice("How the learning rate changes over the run.", *SCHEDULERS, default="cosine"),
+    "warmup_ratio": _number("The share of the steps that warm up.", min=0, below=1, default=0.03),
+    "optimizer": _choice("The optimizer, by its name in transformers.", *OPTIMIZERS, default="adamw_torch"),
+    "weight_decay": _number("The weight decay.", min=0, default=0.0),
+    "max_grad_norm": _number("Gradients are scaled down to this norm; 0 leaves them alone.", min=0, default=1.0),
+    "batch_size": _whole("Rows an optimizer step, over all devices.", 1, default=16),
+    "micro_batch_size": _whole_or_auto("Rows a device takes at a time.", 1),
+    "packing": _choice("How short rows share a pass.", "auto", "none", "padding_free", "bfd", default="auto"),
+    "gradient_checkpointing": _switch_or_auto("Compute activations twice to save memory."),
+    "seed": _whole("The seed of everything random.", 0, 2**32 - 1, default=42),
+    "log_every": _whole("Optimizer steps from one logged step to the next.", 1, default=1),
+    "evaluate_every": _whole("Optimizer steps from one evaluation to the next.", 1, nullable=True, default=None),
+    "early_stopping": _section(
+        "Stop when the evaluation loss gets no better.", EARLY_STOPPING, nullable=True, default=None
+    ),
+    "checkpoints": _section("When checkpoints are saved, and how many stay.", CHECKPOINTS, default={}),
+}
+
+DEEPSPEED: Keys = {
+    "zero_stage": _whole_or_auto("What DeepSpeed shares out over the devices.", 0, 3),
+    "offload": _choice("What moves to the host's memory.", "none", "optimizer", "parameters", default="none"),
+    "processes": _whole_or_auto("How many processes train; `auto` is one a device.", 1),
+    "config": _text("A JSON file of DeepSpeed settings, laid over ours.", nullable=True, default=None),
+}
+
+METRICS = ("loss", "perplexity", "exact_match", "json_valid", "json_match")
+
+EVALUATION: Keys = {
+    "metrics": _key(
+        "list",
+        "What is measured on the evaluation rows.",
+        filled=True,
+        unique=True,
+        schema=_choice("A metric.", *METRICS),
+        default=["loss", "perplexity", "exact_match"],
+    ),
+    "samples": _whole("Evaluation rows to write completions for.", 0, default=20),
+    "max_new_tokens": _whole("The longest completion written, in tokens.", 1, default=256),
+    "baseline": _switch("Score the base model on the same rows.", True),
+}
+
+HUB: Keys = {
+    "repository": _text("The repository to push to, as `owner/name`.", required=True, pattern=REPOSITORY),
+    "private": _switch("Make the repository private when it is new.", True),
+    "revision": _text("The branch to push to.", default="main"),
+}
+
+OUTPUT: Keys = {
+    "directory": _text("Where runs are written, each to a directory of its own name.", default="outputs"),
+    "hub": _section("Push the adapter to the Hub.", HUB, nullable=True, default=None),
+}
+
+TRACKING: Keys = {
+    "tensorboard": _switch("Write TensorBoard files.", False),
+    "wandb": _text("The Weights & Biases project to log to.", nullable=True, default=None),
+    "mlflow": _text("The MLflow experiment to log to.", nullable=True, default=None),
+    "trackio": _text("The Trackio project to log to.", nullable=True, default=None),
+}
+
+KEYS: Keys = {
+    "version": _key("integer", "The version of the recipe format.", allowed=[1], default=1),
+    "name": _text("The name of the run's directory and of the model card.", pattern=NAME),
+    "task": _choice("What the model is trained for.", *TASKS, required=True),
+    "model": _section("The base model.", MODEL, required=True),
+    "dataset": _section("What the model learns from.", DATASET, required=True),
+    "adapter": _section("The adapter that is trained.", ADAPTER, default={}),
+    "training": _section("How it is trained.", TRAINING, default={}),
+    "deepspeed": _section("How the work is shared out.", DEEPSPEED, default={}),
+    "evaluation": _section("How the result is measured.", EVALUATION, default={}),
+    "output": _section("Where the result goes.", OUTPUT, default={}),
+    "tracking": _section("Where metrics are logged beside the run's own files.", TRACKING, default={}),
+}

@@ -1,0 +1,145 @@
+"""What this machine has: devices, memory, cores. Read from the system without torch, or named by a person.
+
+`here()` asks `nvidia-smi`, `/proc` and the control groups; `named("h100:8")` describes a machine one does not
+have, so that a run can be planned for it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+GIB = 1024**3
+BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16", "svebf16")
+# GiB of memory a device has and its CUDA compute capability, from the vendor's data sheets.
+KNOWN_DEVICES = {
+    "b200": (180, 10.0),
+    "h200": (141, 9.0),
+    "h100": (80, 9.0),
+    "a100": (80, 8.0),
+    "a100-40": (40, 8.0),
+    "l40s": (48, 8.9),
+    "a40": (48, 8.6),
+    "a10": (24, 8.6),
+    "l4": (24, 8.9),
+    "rtx4090": (24, 8.9),
+    "rtx3090": (24, 8.6),
+    "v100": (32, 7.0),
+    "t4": (16, 7.5),
+}
+
+
+@dataclass(frozen=True)
+class Device:
+    """One accelerator. `memory` is in bytes, `capability` the CUDA compute capability (9.0 for an H100)."""
+
+    name: str
+    memory: int
+    capability: float
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a run takes place. `memory` is what the host lets this process use, in bytes."""
+
+    devices: tuple[Device, ...]
+    cores: int
+    memory: int
+    cpu_bfloat16: bool  # the processor multiplies bfloat16 in hardware
+    flash_attention: bool  # the package flash-attn can be imported
+    bitsandbytes: bool  # the package bitsandbytes can be imported
+    here: bool = True  # False: described by a name, not found
+
+
+class UnknownMachine(ValueError):
+    """The text does not name a machine."""
+
+
+def here() -> Machine:
+    """This machine, as far as the process may use it."""
+    return Machine(
+        devices=_devices(),
+        cores=len(os.sched_getaffinity(0)),
+        memory=_memory(),
+        cpu_bfloat16=_cpu_bfloat16(),
+        flash_attention=importlib.util.find_spec("flash_attn") is not None,
+        bitsandbytes=importlib.util.find_spec("bitsandbytes") is not None,
+    )
+
+
+def named(text: str) -> Machine:
+    """A machine by its name: `h100`, `a100:8`, `h100:8:2048` (GiB of host memory), `cpu:16:64` (cores, GiB)."""
+    kind, *numbers = text.lower().split(":")
+    if len(numbers) > 2 or not all(re.fullmatch(r"[1-9]\d{0,4}", number) for number in numbers):
+        raise UnknownMachine(f"`{text}` does not name a machine")
+    first = int(numbers[0]) if numbers else 1
+    if kind == "cpu":
+        memory = int(numbers[1]) if len(numbers) > 1 else 4 * first
+        return Machine((), first, memory * GIB, True, False, False, here=False)
+    if kind not in KNOWN_DEVICES:
+        raise UnknownMachine(f"`{kind}` is not a known device")
+    gibibytes, capability = KNOWN_DEVICES[kind]
+    device = Device(kind, gibibytes * GIB, capability)
+    memory = int(numbers[1]) if len(numbers) > 1 else 4 * gibibytes * first
+    return Machine((device,) * first, 16 * first, memory * GIB, True, capability >= 8.0, True, here=False)
+
+
+def _devices() -> tuple[Device, ...]:
+    """The NVIDIA devices this process may use, in the order in which CUDA counts them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and visible.strip() in ("", "-1", "NoDevFiles"):
+        return ()
+    query = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total,compute_cap", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    found: dict[str, Device] = {}
+    by_uuid: dict[str, Device] = {}
+    for line in answer.splitlines():
+        fields = [field.strip() for field in line.split(",")]
+        if len(fields) != 5 or not fields[3].isdigit():
+            continue
+        device = Device(fields[2], int(fields[3]) * 1024**2, float(fields[4]))
+        found[fields[0]] = by_uuid[fields[1]] = device
+    if visible is None:
+        return tuple(found.values())
+    names = [name.strip() for name in visible.split(",")]
+    return tuple((found | by_uuid)[name] for name in names if name in found or name in by_uuid)
+
+
+def _memory() -> int:
+    """Bytes of memory this process may use: the host's, or less where a control group or SLURM sets a limit."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [total]
+    for path in (
+        Path("/sys/fs/cgroup/memory.max"),
+        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+    ):
+        try:
+            text = path.read_text().strip()
+        except OSError:
+            continue
+        if text.isdigit():
+            limits.append(int(text))
+    slurm = os.environ.get("SLURM_MEM_PER_NODE", "")
+    if slurm.isdigit() and int(slurm) > 0:
+        limits.append(int(slurm) * 1024**2)
+    return min(limits)
+
+
+def _cpu_bfloat16() -> bool:
+    """Whether the processor computes bfloat16 itself; where it only emulates it, float32 is faster."""
+    if platform.system() != "Linux":
+        return False
+    try:
+        information = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    found = re.search(r"^(?:flags|Features)\s*:(.*)$", information, re.MULTILINE)
+    return found is not None and any(flag in found.group(1).split() for flag in BFLOAT16_FLAGS)

@@ -1,0 +1,180 @@
+"""A model named in a recipe -> its tokenizer and its weights, in the precision that the plan settled.
+
+A GGUF file is turned once into safetensors under the cache directory, and read from there ever after.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from runner import recipe
+from runner.errors import Problem, RecipeError, RunError
+from runner.plan import Plan
+
+HASHED_BYTES = 2**20  # of a GGUF file's start: its header, which names every tensor
+
+
+def locate(settings: recipe.Model) -> str:
+    """What transformers can load: a directory, or the Hub id itself. Converts a GGUF file at its first use."""
+    path = Path(settings.name)
+    return str(_converted(path)) if path.suffix == ".gguf" else settings.name
+
+
+def tokenizer(settings: recipe.Model) -> PreTrainedTokenizerBase:
+    """The model's tokenizer, with the recipe's chat template where it names one.
+
+    Raises RecipeError where it cannot be loaded, or does not tell where in a text its tokens stand.
+    """
+    try:
+        loaded = AutoTokenizer.from_pretrained(
+            locate(settings), revision=settings.revision, trust_remote_code=settings.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise _unloadable(settings, error) from error
+    if not loaded.is_fast:
+        raise RecipeError(
+            Problem(
+                f"the tokenizer of `{settings.name}` does not tell where its tokens stand in the text",
+                hint="what is learned is marked by character positions: use a model with a `tokenizer.json`",
+            )
+        )
+    if settings.chat_template != "auto":
+        loaded.chat_template = Path(settings.chat_template).read_text(encoding="utf-8")
+    if loaded.pad_token_id is None:
+        loaded.pad_token = loaded.eos_token
+    return loaded
+
+
+def weights(plan: Plan, device_map: Any = None) -> PreTrainedModel:
+    """The base model: frozen weights in the plan's precision, or quantised.
+
+    Under ZeRO-3 the caller has announced DeepSpeed's settings before, so that each process holds its part only.
+    """
+    settings = plan.recipe.model
+    options: dict[str, Any] = {
+        "dtype": getattr(torch, str(plan.precision.value)),
+        "attn_implementation": plan.attention.value,
+    }
+    quantization = _quantization(plan)
+    if quantization is not None:
+        options["quantization_config"] = quantization
+    if device_map is not None:
+        options["device_map"] = device_map
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            locate(settings), revision=settings.revision, trust_remote_code=settings.trust_remote_code, **options
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise _unloadable(settings, error) from error
+
+
+def commit(settings: recipe.Model) -> str | None:
+    """The commit of a Hub model that is in the cache, so that a run says exactly what it started from."""
+    if Path(settings.name).exists():
+        return None
+    config = AutoConfig.from_pretrained(
+        settings.name, revision=settings.revision, trust_remote_code=settings.trust_remote_code
+    )
+    return getattr(config, "_commit_hash", None)
+
+
+def _quantization(plan: Plan) -> BitsAndBytesConfig | None:
+    if plan.quantization == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    if plan.quantization == "nf4":
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=getattr(torch, str(plan.precision.value)),
+        )
+    return None
+
+
+def _cache() -> Path:
+    home = os.environ.get("TUNESMITH_CACHE")
+    if home:
+        return Path(home)
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "tunesmith"
+
+
+def _converted(path: Path) -> Path:
+    """The directory that holds a GGUF file's model as safetensors; made at the first call."""
+    with path.open("rb") as file:
+        start = hashlib.sha256(file.read(HASHED_BYTES)).hexdigest()[:16]
+    target = _cache() / "gguf" / f"{path.stem}-{start}-{path.stat().st_size}"
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(dir=target.parent, prefix=".unfinished-"))
+    try:
+        _convert(path, unfinished)
+        try:
+            unfinished.rename(target)
+        except OSError:
+            if not target.is_dir():  # another process was first: its result is the same
+                raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return target
+
+
+def _convert(path: Path, target: Path) -> None:
+    """GGUF -> safetensors in bfloat16: more than any quantised weight holds, and half of float32's size."""
+    try:
+        quantized = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+        words = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise RecipeError(
+            Problem(f"the GGUF file `{path}` cannot be read: {_first_line(error)}", hint="is the file whole")
+        ) from error
+    # Saving refuses a model that still says it is quantised.
+    del quantized.config.quantization_config
+    plain = AutoModelForCausalLM.from_config(quantized.config, dtype=torch.bfloat16)
+    plain.load_state_dict(quantized.state_dict())
+    plain.generation_config = quantized.generation_config
+    plain.save_pretrained(target)
+    words.save_pretrained(target)
+
+
+def _unloadable(settings: recipe.Model, error: Exception) -> RecipeError | RunError:
+    """A sentence for what transformers raised, and what to do about it."""
+    name, text = settings.name, str(error)
+    if Path(name).exists():
+        return RecipeError(Problem(f"the model in `{name}` cannot be loaded: {_first_line(error)}"))
+    if "gated" in text or "401" in text or "403" in text:
+        return RecipeError(
+            Problem(
+                f"the Hub does not give out `{name}`: it is gated, private or not there",
+                hint="check the spelling, accept the model's terms on its page, and set `HF_TOKEN`",
+            )
+        )
+    if "not a valid model identifier" in text or "404" in text:
+        return RecipeError(Problem(f"there is no model `{name}` on the Hub", hint="a Hub id looks like `owner/name`"))
+    if isinstance(error, ImportError):
+        return RecipeError(Problem(f"`{name}` needs a package that is not installed: {_first_line(error)}"))
+    return RunError(
+        Problem(
+            f"the model `{name}` cannot be loaded: {_first_line(error)}",
+            hint="without a network, mount the model's directory and name that in `model.name`",
+        )
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,356 @@
+"""A recipe and a machine in, a settled run out: every choice made, with its reason, before torch is imported.
+
+`make` is pure. What it needs to know of the world (the machine, the model's shape, how many rows there are) is
+passed in; what it decides is not decided again anywhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from runner import memory, recipe
+from runner.architecture import Architecture
+from runner.machine import Machine
+from runner.memory import Load, Memory
+
+DEFAULT_CONTEXT = 2048  # tokens, where neither recipe nor model says how long a row may be
+LONGEST_BY_DEFAULT = 8192  # tokens; a longer row has to be asked for with `dataset.max_length`
+MOST_TOKENS = 16384  # of a micro-batch chosen here; more makes no device faster
+EVALUATIONS = 10  # of a run, where the recipe does not say how often
+CHECKPOINT_STEPS = 50  # between two checkpoints, at most, where the recipe does not say
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A value that the plan settled, and why it is this one."""
+
+    value: str | int | bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How many rows there are, and how many tokens the longest has."""
+
+    train: int
+    evaluation: int
+    longest: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """effective = micro × accumulation × processes, in rows an optimiser step."""
+
+    effective: int
+    micro: int
+    accumulation: int
+    processes: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Optimiser steps."""
+
+    an_epoch: int
+    total: int
+    warmup: int
+    evaluate_every: int | None
+    checkpoint_every: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A settled run. What is None is not known before the model or the data is here."""
+
+    recipe: recipe.Recipe
+    directory: str  # where the run writes
+    device: str  # cpu | cuda
+    device_name: str
+    device_memory: int  # bytes a process may use
+    processes: int
+    batch: Batch
+    max_length: Choice
+    precision: Choice
+    attention: Choice
+    packing: Choice
+    gradient_checkpointing: Choice
+    zero_stage: Choice
+    quantization: str
+    trainable: int | None  # parameters
+    parameters: int | None
+    rows: Rows | None
+    steps: Steps | None
+    memory: Memory | None
+
+
+class Conflict(Exception):
+    """The recipe cannot be carried out on this machine. `path` is the key that has to change."""
+
+    def __init__(self, message: str, path: tuple[str, ...], hint: str | None = None) -> None:
+        self.message, self.path, self.hint = message, path, hint
+        super().__init__(message)
+
+
+def make(
+    settings: recipe.Recipe, machine: Machine, architecture: Architecture | None = None, rows: Rows | None = None
+) -> Plan:
+    """Settle the run. Raises `Conflict` where the machine cannot do what the recipe asks for."""
+    device = "cuda" if machine.devices else "cpu"
+    processes = settings.deepspeed.processes or max(len(machine.devices), 1)
+    if machine.devices and processes > len(machine.devices):
+        raise Conflict(
+            f"`deepspeed.processes` is {processes}, and this machine has {len(machine.devices)} devices",
+            ("deepspeed", "processes"),
+            "one process takes one device; leave the key out to use them all",
+        )
+    precision = _precision(settings, machine)
+    attention = _attention(settings, machine, str(precision.value))
+    quantization = _quantization(settings, machine)
+    packing = _packing(settings, str(attention.value))
+    length = _max_length(settings, architecture)
+    matrices = architecture.adapted(settings.adapter.target_modules) if architecture else ()
+    if architecture and architecture.matrices and not matrices:
+        known = ", ".join(f"`{matrix.name}`" for matrix in architecture.matrices)
+        raise Conflict(
+            "the model has no layer that `adapter.target_modules` names",
+            ("adapter", "target_modules"),
+            f"it has {known}",
+        )
+    per_matrix = 1 if settings.adapter.type == "dora" else 0  # DoRA learns one magnitude for each output as well
+    trainable = sum(
+        matrix.count * (settings.adapter.rank * (matrix.inputs + matrix.outputs) + per_matrix * matrix.outputs)
+        for matrix in matrices
+    )
+    device_memory = machine.devices[0].memory if machine.devices else machine.memory // processes
+    longest = int(length.value)
+    if rows is not None:
+        longest = min(longest, rows.longest)
+
+    def load(micro: int, stage: int, checkpointing: bool) -> Load:
+        return Load(
+            precision=str(precision.value),
+            quantization=quantization,
+            zero_stage=stage,
+            offload=settings.deepspeed.offload,
+            processes=processes,
+            optimizer=settings.training.optimizer,
+            trainable=trainable,
+            rank=settings.adapter.rank,
+            tokens=micro * longest,
+            checkpointing=checkpointing,
+        )
+
+    def fits(micro: int, stage: int, checkpointing: bool) -> bool:
+        if architecture is None:
+            return True
+        needed = memory.estimate(architecture, load(micro, stage, checkpointing)).total
+        return needed <= device_memory * (1 - memory.RESERVE)
+
+    zero_stage = _zero_stage(settings, processes, fits)
+    stage = int(zero_stage.value)
+    checkpointing = _gradient_checkpointing(settings, architecture, lambda: fits(1, stage, False))
+    batch = _batch(settings, processes, longest, lambda micro: fits(micro, stage, bool(checkpointing.value)))
+    estimate = (
+        memory.estimate(architecture, load(batch.micro, stage, bool(checkpointing.value))) if architecture else None
+    )
+    return Plan(
+        recipe=settings,
+        directory=str(Path(settings.output.directory) / settings.name),
+        device=device,
+        device_name=machine.devices[0].name if machine.devices else f"CPU, {machine.cores} cores",
+        device_memory=device_memory,
+        processes=processes,
+        batch=batch,
+        max_length=length,
+        precision=precision,
+        attention=attention,
+        packing=packing,
+        gradient_checkpointing=checkpointing,
+        zero_stage=zero_stage,
+        quantization=quantization,
+        trainable=trainable if architecture else None,
+        parameters=architecture.parameters if architecture else None,
+        rows=rows,
+        steps=count_steps(settings.training, rows.train, rows.evaluation) if rows else None,
+        memory=estimate,
+    )
+
+
+def count_steps(training: recipe.Training, rows: int, evaluation_rows: int) -> Steps:
+    """The run in optimiser steps, for so many rows to learn from."""
+    an_epoch = max(math.ceil(rows / training.batch_size), 1)
+    total = training.max_steps or max(math.ceil(an_epoch * (training.epochs or 1)), 1)
+    every = training.checkpoints.every or max(min(CHECKPOINT_STEPS, math.ceil(total / EVALUATIONS)), 1)
+    evaluate = None
+    if evaluation_rows:
+        evaluate = min(training.evaluate_every or max(math.ceil(total / EVALUATIONS), 1), total)
+    return Steps(an_epoch, total, math.ceil(training.warmup_ratio * total), evaluate, min(every, total))
+
+
+def _precision(settings: recipe.Recipe, machine: Machine) -> Choice:
+    asked = settings.model.dtype
+    capability = min((device.capability for device in machine.devices), default=0.0)
+    if asked != "auto":
+        if asked == "float16" and not machine.devices:
+            raise Conflict("`float16` cannot be trained on a CPU", ("model", "dtype"), "use `bfloat16` or `float32`")
+        if asked == "bfloat16" and machine.devices and capability < 8.0:
+            name = machine.devices[0].name
+            raise Conflict(f"`{name}` does not compute bfloat16", ("model", "dtype"), "use `float16` or `float32`")
+        return Choice(asked, "the recipe says so")
+    if machine.devices:
+        if capability >= 8.0:
+            return Choice("bfloat16", "every device computes it")
+        return Choice("float16", "the device does not compute bfloat16")
+    if machine.cpu_bfloat16:
+        return Choice("bfloat16", "this processor computes it, faster than float32")
+    return Choice("float32", "this processor does not compute bfloat16")
+
+
+def _attention(settings: recipe.Recipe, machine: Machine, precision: str) -> Choice:
+    asked = settings.model.attention
+    able = bool(machine.devices) and machine.flash_attention and precision != "float32"
+    if asked == "flash_attention_2" and not able:
+        why = (
+            "there is no CUDA device"
+            if not machine.devices
+            else "the package `flash-attn` is not installed"
+            if not machine.flash_attention
+            else "it does not compute float32"
+        )
+        raise Conflict(f"`flash_attention_2` cannot be used: {why}", ("model", "attention"), "`auto` takes the best")
+    if asked != "auto":
+        return Choice(asked, "the recipe says so")
+    if able:
+        return Choice("flash_attention_2", "flash-attn is installed")
+    return Choice("sdpa", "flash-attn is not installed" if machine.devices else "the fastest on a CPU")
+
+
+def _quantization(settings: recipe.Recipe, machine: Machine) -> str:
+    asked = settings.model.quantization
+    quantization = "nf4" if settings.adapter.type == "qlora" and asked == "none" else asked
+    if quantization == "none":
+        return quantization
+    path = ("adapter", "type") if settings.adapter.type == "qlora" else ("model", "quantization")
+    if not machine.bitsandbytes:
+        raise Conflict(
+            f"`{quantization}` weights need the package `bitsandbytes`, which is not installed",
+            path,
+            "install `bitsandbytes`, or use `adapter.type: lora` without `model.quantization`",
+        )
+    if not machine.devices:
+        raise Conflict(
+            f"`{quantization}` weights are trained on CUDA devices only, and this machine has none",
+            path,
+            "use `adapter.type: lora` without `model.quantization`",
+        )
+    return quantization
+
+
+def _packing(settings: recipe.Recipe, attention: str) -> Choice:
+    asked = settings.training.packing
+    if asked != "auto":
+        return Choice(asked, "the recipe says so")
+    if attention == "flash_attention_2":
+        return Choice("padding_free", "flash attention keeps the rows of a micro-batch apart without padding")
+    return Choice("none", f"with `{attention}` rows sorted by length in each step are faster than packed ones")
+
+
+def _max_length(settings: recipe.Recipe, architecture: Architecture | None) -> Choice:
+    asked, context = settings.dataset.max_length, architecture.context if architecture else None
+    if asked is not None:
+        if context is not None and asked > context:
+            raise Conflict(
+                f"`dataset.max_length` is {asked}, and the model was made for {context} tokens",
+                ("dataset", "max_length"),
+                f"use {context} or less",
+            )
+        return Choice(asked, "the recipe says so")
+    if context is None:
+        return Choice(DEFAULT_CONTEXT, "what the model can take is not known yet")
+    if context > LONGEST_BY_DEFAULT:
+        return Choice(LONGEST_BY_DEFAULT, f"the model can take {context}; longer rows have to be asked for")
+    return Choice(context, "what the model was made for")
+
+
+def _zero_stage(settings: recipe.Recipe, processes: int, fits: Any) -> Choice:
+    asked, offload = settings.deepspeed.zero_stage, settings.deepspeed.offload
+    if asked is not None:
+        return Choice(asked, "the recipe says so")
+    if offload == "parameters":
+        return Choice(3, "parameters can be offloaded at stage 3 only")
+    if offload == "optimizer":
+        return Choice(2, "the optimiser's state can be offloaded from stage 1 on")
+    if fits(1, 1, True) or processes == 1:
+        return Choice(1, "the model fits on each device, and gradients are summed in float32")
+    if fits(1, 2, True):
+        return Choice(2, "the gradients do not fit on one device")
+    return Choice(3, "the model does not fit on one device")
+
+
+def _gradient_checkpointing(settings: recipe.Recipe, architecture: Architecture | None, fits: Any) -> Choice:
+    asked = settings.training.gradient_checkpointing
+    if asked != "auto":
+        return Choice(asked == "true", "the recipe says so")
+    if architecture is None:
+        return Choice(True, "the model's size is not known yet")
+    if fits():
+        return Choice(False, "a step fits into memory without it, and it costs a second forward pass")
+    return Choice(True, "a step does not fit into memory without it")
+
+
+def _batch(settings: recipe.Recipe, processes: int, longest: int, fits: Any) -> Batch:
+    effective, asked = settings.training.batch_size, settings.training.micro_batch_size
+    if effective % processes:
+        raise Conflict(
+            f"`training.batch_size` is {effective}, which {processes} processes cannot share evenly",
+            ("training", "batch_size"),
+            f"use a multiple of {processes}",
+        )
+    share = effective // processes
+    if asked is not None:
+        if share % asked:
+            raise Conflict(
+                f"a process has {share} rows a step, which is no multiple of `training.micro_batch_size` {asked}",
+                ("training", "micro_batch_size"),
+                f"use a divisor of {share}",
+            )
+        return Batch(effective, asked, share // asked, processes, "the recipe says so")
+    for micro in (size for size in range(share, 0, -1) if share % size == 0):
+        if micro == 1 or (micro * longest <= MOST_TOKENS and fits(micro)):
+            reason = "all rows of a step at once" if micro == share else "as many rows at a time as fit"
+            return Batch(effective, micro, share // micro, processes, reason)
+    raise AssertionError("every number is divisible by one")
+
+
+def to_json(plan: Plan) -> str:
+    """The plan as it is written to `plan.json` and handed to the workers."""
+    return json.dumps(asdict(plan), indent=2, ensure_ascii=False) + "\n"
+
+
+def from_json(text: str) -> Plan:
+    """A plan that `to_json` wrote."""
+    plan = _build(Plan, json.loads(text))
+    assert isinstance(plan, Plan)
+    return plan
+
+
+def _build(kind: Any, value: Any) -> Any:
+    """A value of JSON as the type that a dataclass's field declares."""
+    if value is None:
+        return None
+    if is_dataclass(kind) and isinstance(kind, type):
+        hints = get_type_hints(kind)
+        return kind(**{field.name: _build(hints[field.name], value[field.name]) for field in fields(kind)})
+    members = [member for member in get_args(kind) if member is not type(None)]
+    if isinstance(value, list):
+        item = members[0] if members else None
+        if item is not None and get_args(kind)[-1] is not Ellipsis:
+            return tuple(_build(each, part) for each, part in zip(members, value, strict=True))
+        return tuple(_build(item, part) for part in value)
+    nested = [member for member in members if is_dataclass(member)]
+    return _build(nested[0], value) if nested and isinstance(value, dict) else value

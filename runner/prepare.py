@@ -1,0 +1,217 @@
+"""The preparation stage: data files in, token rows on the disk out, before any process group exists.
+
+    prepared/train, prepared/evaluation   rows that every worker maps into memory
+    prepared/questions.json               held-out prompts, and the answers they should get
+    prepared/prepared.json                what all this was made from, and how many rows and tokens there are
+    ledger.json, rejects.jsonl            what became of every row
+
+The same data, tokenizer, settings and code give the same rows, so a run that goes on does not prepare again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import datasets
+from trl import pack_dataset
+
+import runner
+from runner import dataset, encoding, model, templates, tokens
+from runner.dataset import Data, Rejected, Sample
+from runner.encoding import Encoded, TokenRow
+from runner.errors import DataError, Problem
+from runner.events import tell
+from runner.plan import Plan
+from runner.templates import Refused
+
+
+def run(plan: Plan) -> None:
+    """Prepare what the plan's run learns from, unless that is there already. Raises DataError."""
+    settings, directory = plan.recipe.dataset, Path(plan.directory)
+    data = dataset.read(settings, plan.recipe.training.seed)
+    tokenizer = model.tokenizer(plan.recipe.model)
+    key = _key(plan, data, tokenizer)
+    target = directory / "prepared"
+    facts = _facts(target)
+    if facts is None or facts["key"] != key:
+        facts = _prepare(plan, data, tokenizer, key, directory)
+    tell({"event": "prepared", **facts})
+
+
+def encode(plan: Plan, data: Data, tokenizer: Any) -> tuple[Encoded, Encoded]:
+    """Both splits as token rows. Raises DataError with the faults of both."""
+    settings, most = plan.recipe.dataset, int(plan.max_length.value)
+    train = encoding.encode(data.train, tokenizer, settings, most)
+    evaluation = encoding.encode(data.evaluation, tokenizer, settings, most)
+    encoding.raise_faults((train, evaluation))
+    if not train.rows:
+        raise DataError(Problem("no row is left to learn from", hint="`rejects.jsonl` says why each was left out"))
+    return train, evaluation
+
+
+def _prepare(plan: Plan, data: Data, tokenizer: Any, key: str, directory: Path) -> dict[str, Any]:
+    try:
+        train, evaluation = encode(plan, data, tokenizer)
+    except DataError:
+        _write_rejects(directory, data.rejected)
+        raise
+    unfinished, target = directory / "prepared.unfinished", directory / "prepared"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    rows = _table(train.rows)
+    if plan.packing.value == "bfd":
+        rows = _packed(rows, int(plan.max_length.value))
+    rows.save_to_disk(str(unfinished / "train"))
+    if evaluation.rows:
+        _table(evaluation.rows).save_to_disk(str(unfinished / "evaluation"))
+    asked = _questions(plan, data.evaluation, tokenizer)
+    (unfinished / "questions.json").write_text(json.dumps(asked, ensure_ascii=False), encoding="utf-8")
+    facts = {
+        "key": key,
+        "rows": _fingerprint((train, evaluation)),
+        "data": data.sha256,
+        "template": encoding.uses_template(plan.recipe.dataset, tokenizer),
+        "train": _counts(train, len(rows)),
+        "evaluation": _counts(evaluation, len(evaluation.rows)),
+    }
+    (unfinished / "prepared.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    ledger = _ledger(data, train, evaluation)
+    (directory / "ledger.json").write_text(json.dumps(ledger, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    _write_rejects(directory, [*data.rejected, *train.rejected, *evaluation.rejected])
+    shutil.rmtree(target, ignore_errors=True)
+    unfinished.rename(target)
+    return facts
+
+
+def _table(rows: Sequence[TokenRow]) -> datasets.Dataset:
+    return datasets.Dataset.from_dict(
+        {
+            "input_ids": [row.ids for row in rows],
+            "labels": [row.labels for row in rows],
+            "length": [len(row.ids) for row in rows],
+            "learned": [row.learned for row in rows],
+        }
+    )
+
+
+def _packed(rows: datasets.Dataset, most: int) -> datasets.Dataset:
+    """Rows laid end to end into longer ones, by TRL's best fit; `seq_lengths` says where each begins."""
+    packed = pack_dataset(rows.select_columns(["input_ids", "labels"]), most, "bfd")
+    lengths = [len(ids) for ids in packed["input_ids"]]
+    learned = [sum(label != encoding.NOT_LEARNED for label in labels) for labels in packed["labels"]]
+    return packed.add_column("length", lengths).add_column("learned", learned)
+
+
+def _questions(plan: Plan, samples: Sequence[Sample], tokenizer: Any) -> dict[str, Any]:
+    """The first held-out rows as a server would be asked them, as many as the recipe wants; and what ends an answer."""
+    settings = plan.recipe.dataset
+    with_template = encoding.uses_template(settings, tokenizer)
+    found: list[dict[str, Any]] = []
+    stops: set[str] = set()
+    for sample in samples:
+        if len(found) == plan.recipe.evaluation.samples:
+            break
+        try:
+            prompt = templates.prompt(sample.example, tokenizer, with_template)
+            stops.update(templates.render(sample.example, tokenizer, settings.learn, with_template).stops)
+        except Refused:
+            continue  # a row without a question, or one that was left out above
+        ids = tokens.encode_prompt(prompt.text, tokenizer)
+        if len(ids) < int(plan.max_length.value):
+            place = {"file": sample.place.file, "line": sample.place.line}
+            found.append({"prompt": prompt.text, "ids": ids, "answer": prompt.answer, **place})
+    return {"questions": found, "stops": sorted(stops)}
+
+
+def _counts(encoded: Encoded, rows: int) -> dict[str, int]:
+    lengths = [len(row.ids) for row in encoded.rows]
+    return {
+        "rows": rows,
+        "tokens": sum(lengths),
+        "learned_tokens": sum(row.learned for row in encoded.rows),
+        "longest": max(lengths, default=0),
+    }
+
+
+def _ledger(data: Data, train: Encoded, evaluation: Encoded) -> dict[str, Any]:
+    """Rows of the files: read = kept + dropped, by reason. What follows counts samples, repeats included."""
+    return {
+        "read": data.ledger.read,
+        "kept": data.ledger.kept,
+        "dropped": data.ledger.dropped,
+        "files": [asdict(file) for file in data.ledger.files],
+        "repeats": data.ledger.repeats,
+        "in_both_splits": data.ledger.leaked,
+        "ending_on_a_question": data.ledger.unanswered,
+        "splits": {
+            name: {
+                "samples": len(samples),
+                "dropped": dict(part.dropped),
+                "truncated": part.truncated,
+                "windows": part.windows,
+                "rewritten_turns": part.rewritten,
+                **_counts(part, len(part.rows)),
+            }
+            for name, samples, part in (
+                ("train", data.train, train),
+                ("evaluation", data.evaluation, evaluation),
+            )
+        },
+    }
+
+
+def _write_rejects(directory: Path, rejected: Sequence[Rejected]) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "rejects.jsonl").open("w", encoding="utf-8") as file:
+        for each in rejected:
+            line = {
+                "file": each.place.file,
+                "line": each.place.line,
+                "reason": each.problem.message,
+                "row": each.raw,
+            }
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _fingerprint(parts: Sequence[Encoded]) -> str:
+    """A hash of the rows themselves: what a checkpoint was trained on, whatever version prepared it."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(b"|")
+        for row in part.rows:
+            digest.update(json.dumps([row.ids, row.labels]).encode())
+    return digest.hexdigest()
+
+
+def _key(plan: Plan, data: Data, tokenizer: Any) -> str:
+    """A hash of everything that the rows depend on."""
+    code = hashlib.sha256()
+    for path in sorted(Path(runner.__file__).parent.glob("*.py")):
+        code.update(path.read_bytes())
+    depends_on = {
+        "code": code.hexdigest(),
+        "data": data.sha256,
+        "settings": asdict(plan.recipe.dataset),
+        "samples": plan.recipe.evaluation.samples,
+        "seed": plan.recipe.training.seed,
+        "max_length": plan.max_length.value,
+        "packing": plan.packing.value,
+        "tokenizer": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+        "template": str(tokenizer.chat_template),
+    }
+    return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
+
+
+def _facts(target: Path) -> dict[str, Any] | None:
+    """What an earlier preparation left; None where there is none."""
+    try:
+        facts = json.loads((target / "prepared.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return facts if isinstance(facts, dict) else None

@@ -1,0 +1,74 @@
+"""Show what a model will see of a row, and which tokens it will learn, exactly as training takes them."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from runner import dataset, encoding, model, prepare
+from runner.errors import Place, Problem, RecipeError
+from runner.plan import Plan
+
+SPACE_MARKS = {"\n": "⏎\n", "\t": "⇥"}
+LONGEST_CHARACTER = 4  # tokens: the bytes of a character in UTF-8
+
+
+def show(plan: Plan, number: int, console: Console) -> None:
+    """Print one training row, counted from 1, token by token, and what became of all rows.
+
+    Learned tokens are coloured on a terminal and stand in brackets elsewhere. Raises DataError, or RecipeError
+    for a row that is not there.
+    """
+    data = dataset.read(plan.recipe.dataset, plan.recipe.training.seed)
+    tokenizer = model.tokenizer(plan.recipe.model)
+    train, evaluation = prepare.encode(plan, data, tokenizer)
+    if not 1 <= number <= len(train.rows):
+        raise RecipeError(
+            Problem(f"there is no row {number}", Place("--row"), f"there are rows 1 to {len(train.rows)}")
+        )
+    row = train.rows[number - 1]
+    console.print(Text(f"row {number} of {len(train.rows)}, from {row.place}", style="bold"), soft_wrap=True)
+    console.print(_tokens(row, tokenizer, console.is_terminal and not console.no_color), soft_wrap=True)
+    share = 100 * row.learned / len(row.ids)
+    console.print(f"{len(row.ids)} tokens, {row.learned} learned ({share:.0f} %)")
+    console.print()
+    console.print(Text("ledger", style="bold"))
+    for name, samples, part in (("train", data.train, train), ("evaluation", data.evaluation, evaluation)):
+        tokens, learned = sum(len(each.ids) for each in part.rows), sum(each.learned for each in part.rows)
+        console.print(f"  {name}: {len(samples)} samples, {len(part.rows)} rows, {tokens} tokens, {learned} learned")
+    dropped = Counter(data.ledger.dropped) + train.dropped + evaluation.dropped
+    console.print(f"  read {data.ledger.read} = kept {data.ledger.kept} + dropped {sum(data.ledger.dropped.values())}")
+    for reason, count in dropped.items():
+        console.print(f"  dropped, {reason}: {count}")
+
+
+def _tokens(row: encoding.TokenRow, tokenizer: Any, coloured: bool) -> Text:
+    """The row token by token: learned ones on green, neighbours in two shades, or each in brackets."""
+    shown = Text()
+    shades = itertools.cycle(("black on green", "black on bright_green"))
+    for piece, learned in _pieces(row, tokenizer):
+        for mark, visible in SPACE_MARKS.items():
+            piece = piece.replace(mark, visible)
+        if coloured:
+            shown.append(piece, style=next(shades) if learned else "dim")
+        else:
+            shown.append(f"[{piece}]" if learned else piece)
+    return shown
+
+
+def _pieces(row: encoding.TokenRow, tokenizer: Any) -> Iterator[tuple[str, bool]]:
+    """Each token's text. Tokens that hold a part of a character only are shown with the rest of it."""
+    held: list[int] = []
+    for token, label in zip(row.ids, row.labels, strict=True):
+        held.append(token)
+        text = tokenizer.decode(held, clean_up_tokenization_spaces=False)
+        if "\ufffd" not in text or len(held) > LONGEST_CHARACTER:
+            yield text, label != encoding.NOT_LEARNED
+            held = []
+    if held:
+        yield tokenizer.decode(held, clean_up_tokenization_spaces=False), row.labels[-1] != encoding.NOT_LEARNED

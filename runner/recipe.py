@@ -1,0 +1,142 @@
+"""The recipe as the rest of the program sees it: frozen dataclasses, and nothing else.
+
+Field names are the recipe's own keys. Every default has been filled in from the schema, every path is
+absolute, and nothing here is changed after `check` made it. `None` always means "not asked for".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Model:
+    name: str  # a Hub id, or an absolute path to a directory or a .gguf file
+    revision: str | None
+    dtype: str  # auto | float32 | bfloat16 | float16
+    attention: str  # auto | eager | sdpa | flash_attention_2
+    quantization: str  # none | int8 | nf4
+    chat_template: str  # auto | an absolute path to a Jinja file
+    trust_remote_code: bool
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place that rows come from."""
+
+    path: str  # absolute path, glob, or Hub id
+    weight: float  # rows taken for each row it has: 0.5 half of them, 2.0 each twice
+    split: str | None  # of a Hub dataset
+    columns: tuple[tuple[str, str], ...]  # (our name, the name in the data)
+    format: str  # auto | prompt_completion | messages
+
+
+@dataclass(frozen=True)
+class Dataset:
+    train: tuple[Source, ...]
+    evaluation: tuple[Source, ...]  # empty: none given as files
+    evaluation_fraction: float | None  # a share of the training rows held out, 0 to 1
+    apply_chat_template: str  # auto | true | false
+    learn: str  # completions | last | all
+    max_length: int | None  # tokens; None: what the model can take
+    overflow: str  # error | drop | truncate | split
+    on_bad_row: str  # error | skip
+    shuffle: bool
+    limit: int | None  # rows of each split
+
+
+@dataclass(frozen=True)
+class Adapter:
+    type: str  # lora | dora | rslora | qlora
+    rank: int
+    alpha: float
+    dropout: float
+    target_modules: tuple[str, ...]  # ("all-linear",), ("attention",) or module names
+    continue_from: str | None  # an absolute directory or a Hub id
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    patience: int  # evaluations without a better value
+    min_delta: float
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    every: int | None  # optimiser steps; None: chosen by the plan
+    keep: int
+    minutes: float | None
+
+
+@dataclass(frozen=True)
+class Training:
+    epochs: float | None  # exactly one of these two is set
+    max_steps: int | None
+    learning_rate: float
+    scheduler: str
+    warmup_ratio: float
+    optimizer: str
+    weight_decay: float
+    max_grad_norm: float
+    batch_size: int  # rows an optimiser step, over all devices
+    micro_batch_size: int | None  # rows a device takes at a time; None: chosen by the plan
+    packing: str  # auto | none | padding_free | bfd
+    gradient_checkpointing: str  # auto | true | false
+    seed: int
+    log_every: int  # optimiser steps
+    evaluate_every: int | None  # optimiser steps; None: chosen by the plan
+    early_stopping: EarlyStopping | None
+    checkpoints: Checkpoints
+
+
+@dataclass(frozen=True)
+class DeepSpeed:
+    zero_stage: int | None  # 0 to 3; None: chosen by the plan
+    offload: str  # none | optimizer | parameters
+    processes: int | None  # None: one a device
+    config: str | None  # an absolute path to a DeepSpeed JSON file, laid over ours
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    metrics: tuple[str, ...]  # loss | perplexity | exact_match | json_valid | json_match
+    samples: int  # held-out rows to generate for
+    max_new_tokens: int
+    baseline: bool  # score the base model beside the adapter
+
+
+@dataclass(frozen=True)
+class Hub:
+    repository: str  # owner/name
+    private: bool
+    revision: str
+
+
+@dataclass(frozen=True)
+class Output:
+    directory: str  # absolute; the run writes to directory/name
+    hub: Hub | None
+
+
+@dataclass(frozen=True)
+class Tracking:
+    tensorboard: bool
+    wandb: str | None  # project
+    mlflow: str | None  # experiment
+    trackio: str | None  # project
+
+
+@dataclass(frozen=True)
+class Recipe:
+    version: int
+    name: str
+    task: str
+    model: Model
+    dataset: Dataset
+    adapter: Adapter
+    training: Training
+    deepspeed: DeepSpeed
+    evaluation: Evaluation
+    output: Output
+    tracking: Tracking
+    file: str  # the recipe file, as it was named on the command line

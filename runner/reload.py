@@ -1,0 +1,109 @@
+"""The run's result, proved: the chosen checkpoint's adapter in a folder of its own, read back with plain PEFT.
+
+The adapter is done only when the model that anybody else would load has the loss that training saw.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from runner import checkpoint, model
+from runner.encoding import NOT_LEARNED
+from runner.errors import Problem, RunError
+from runner.learned_head import summed_loss
+from runner.plan import Plan
+
+logger = logging.getLogger(__name__)
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+TOLERANCE = 0.02  # of the loss, relative (absolute below 1): what bfloat16 and another grouping of rows can make
+
+
+def assemble(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> checkpoint.Manifest:
+    """Make `adapter/` of the chosen checkpoint, and give that checkpoint's manifest. Nothing half-made is left."""
+    directory = Path(plan.directory)
+    chosen = json.loads((directory / "chosen.json").read_text(encoding="utf-8"))
+    folder = directory / "checkpoints" / f"step-{chosen['step']}"
+    manifest = checkpoint.read(folder)
+    if manifest is None:
+        raise RunError(Problem(f"the checkpoint `{folder}` is damaged", hint="run again: training goes on before it"))
+    unfinished, target = directory / "adapter.unfinished", directory / "adapter"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    for name in ADAPTER_FILES:
+        shutil.copyfile(folder / name, unfinished / name)
+    tokenizer.save_pretrained(unfinished)
+    shutil.rmtree(target, ignore_errors=True)
+    unfinished.rename(target)
+    return manifest
+
+
+def load(plan: Plan) -> PeftModel:
+    """Base model and adapter as anybody would load them: `PeftModel.from_pretrained`, and nothing of ours."""
+    device_map = "auto" if plan.device == "cuda" else None
+    base = model.weights(plan, device_map)
+    adapted = PeftModel.from_pretrained(base, str(Path(plan.directory) / "adapter"), autocast_adapter_dtype=False)
+    return adapted.eval()
+
+
+def prove(adapted: PeftModel, rows: Any, manifest: checkpoint.Manifest, batch: int) -> float:
+    """The reloaded adapter's loss on the probe rows. Raises RunError where it is not the one training saw."""
+    loss = mean_loss(adapted, rows, batch)
+    logger.info("loss of the probe rows: %.6f in training, %.6f reloaded", manifest.loss, loss)
+    if abs(loss - manifest.loss) > TOLERANCE * max(manifest.loss, 1.0):
+        raise RunError(
+            Problem(
+                f"the adapter read back from the disk has a loss of {loss:.4f}, and training saw {manifest.loss:.4f}",
+                hint="the adapter is not what was trained; its checkpoints are kept",
+            )
+        )
+    return loss
+
+
+@torch.no_grad()
+def mean_loss(adapted: PreTrainedModel | PeftModel, rows: Any, batch: int) -> float:
+    """The mean loss of the learned tokens in prepared rows, in batches of like length."""
+    single = sorted(unpacked(rows), key=lambda row: -len(row["input_ids"]))
+    base = adapted.get_base_model() if isinstance(adapted, PeftModel) else adapted
+    total = count = 0.0
+    for start in range(0, len(single), batch):
+        ids, mask, labels = padded(single[start : start + batch], base.device)
+        hidden = base.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state[:, :-1]
+        learned = labels[:, 1:] != NOT_LEARNED
+        total += summed_loss(base.get_output_embeddings(), hidden[learned], labels[:, 1:][learned]).item()
+        count += learned.sum().item()
+    return float(total / max(count, 1))
+
+
+def unpacked(rows: Any) -> Iterator[dict[str, list[int]]]:
+    """Prepared rows one by one; a packed row gives each of those that it was made of."""
+    for row in rows:
+        start = 0
+        for length in row.get("seq_lengths") or [len(row["input_ids"])]:
+            part = slice(start, start + length)
+            labels = [NOT_LEARNED, *row["labels"][part][1:]]
+            yield {"input_ids": row["input_ids"][part], "labels": labels}
+            start += length
+
+
+def padded(rows: list[dict[str, list[int]]], device: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Ids, attention mask and labels of rows, padded on the right; each is (rows, longest)."""
+    longest = max(len(row["input_ids"]) for row in rows)
+    ids = torch.zeros((len(rows), longest), dtype=torch.long)
+    mask = torch.zeros((len(rows), longest), dtype=torch.long)
+    labels = torch.full((len(rows), longest), NOT_LEARNED, dtype=torch.long)
+    for number, row in enumerate(rows):
+        length = len(row["input_ids"])
+        ids[number, :length] = torch.tensor(row["input_ids"])
+        labels[number, :length] = torch.tensor(row["labels"])
+        mask[number, :length] = 1
+    return ids.to(device), mask.to(device), labels.to(device)

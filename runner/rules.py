@@ -1,0 +1,208 @@
+"""Sound settings, each right by itself -> what is wrong between them.
+
+A rule names the keys that it looks at, and is left out where one of them is wrong already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from runner import secrets
+from runner.errors import Place, Problem
+from runner.sentences import dotted, found
+from runner.source import Path, Places, closest
+
+GENERATED = ("exact_match", "json_valid", "json_match")  # metrics of completions that the model writes
+COLUMNS_OF_FORMAT = {"prompt_completion": ("prompt", "completion"), "messages": ("messages",)}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The values with defaults filled in, and the places of what the recipe itself says."""
+
+    values: dict[str, Any]
+    places: Places
+
+    def __getitem__(self, key: str) -> Any:
+        value: Any = self.values
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        return value
+
+    def written(self, key: str) -> bool:
+        """Whether the recipe itself sets the key."""
+        return tuple(key.split(".")) in self.places
+
+    def problem(self, keys: tuple[str, ...], message: str, hint: str | None = None) -> Problem:
+        """A fault between keys, at the last of them that the recipe sets."""
+        written = [self.places[tuple(key.split("."))].key for key in keys if self.written(key)]
+        latest = max(written, key=_order) if written else None
+        others = [f"`{key}` is set on line {self._key(key).line}" for key in keys if self._other(key, latest)]
+        return Problem(message, latest, "; ".join([*([hint] if hint else []), *others]) or None)
+
+    def _key(self, key: str) -> Place:
+        return self.places[tuple(key.split("."))].key
+
+    def _other(self, key: str, latest: Place | None) -> bool:
+        """Whether the line of the key is worth a word: it is in the same file, and not the line that is shown."""
+        if latest is None or not self.written(key):
+            return False
+        place = self._key(key)
+        return place.file != latest.file or place.line != latest.line
+
+
+def problems(values: dict[str, Any], places: Places, wrong: set[Path]) -> list[Problem]:
+    """Every fault between settings. `wrong` are the paths that are known to be at fault."""
+    settings = Settings(values, places)
+    found_here: list[Problem] = []
+    for keys, rule in RULES:
+        paths = [tuple(key.split(".")) for key in keys]
+        if not any(_touches(path, other) for path in paths for other in wrong):
+            found_here.extend(rule(settings, keys))
+    return found_here
+
+
+def secret_problems(values: Any, places: Places, path: Path = ()) -> Iterator[Problem]:
+    """A problem for every text that is shaped like a secret. Neither the problem nor its place repeats it."""
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield from secret_problems(value, places, (*path, key))
+    elif isinstance(values, list):
+        for index, value in enumerate(values):
+            yield from secret_problems(value, places, (*path, index))
+    elif isinstance(values, str) and secrets.holds_secret(values, str(path[-1])):
+        written = closest(places, path)
+        spot = written.value if written else Place("")
+        place = Place(spot.file, spot.line, spot.column, spot.width)
+        hint = "take it out, revoke it if the file has been shared, and set `HF_TOKEN` or `WANDB_API_KEY` instead"
+        yield Problem(f"the value of `{dotted(path)}` looks like a secret", place, hint)
+
+
+def _length_of_run(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    if settings.written("training.epochs") and settings["training.max_steps"] is not None:
+        hint = "keep one; `--set training.epochs=null` takes it out for one run"
+        yield settings.problem(keys, "`training.epochs` and `training.max_steps` both set the length of the run", hint)
+
+
+def _micro_batch(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    batch, micro, processes = (settings[key] for key in keys)
+    micro = micro if isinstance(micro, int) else None
+    processes = processes if isinstance(processes, int) else None
+    if micro is not None and micro > batch:
+        message = f"`training.micro_batch_size` is {micro}, and `training.batch_size` only {batch}"
+        yield settings.problem(keys[:2], message, "`batch_size` counts the rows of an optimizer step on all devices")
+        return
+    unit = (micro or 1) * (processes or 1)
+    if batch % unit:
+        parts = " × ".join(f"`{key}`" for key, value in ((keys[1], micro), (keys[2], processes)) if value is not None)
+        message = f"`training.batch_size` is {batch}, which is no multiple of {parts} = {unit}"
+        near = max(batch // unit, 1) * unit
+        yield settings.problem(keys, message, f"{near} would do")
+
+
+def _offload(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    offload, stage = settings[keys[0]], settings[keys[1]]
+    if not isinstance(stage, int):
+        return
+    if offload == "parameters" and stage != 3:
+        yield settings.problem(keys, f"`offload: parameters` needs `zero_stage: 3`, and it is {stage}")
+    if offload == "optimizer" and stage == 0:
+        yield settings.problem(keys, "`offload: optimizer` needs a `zero_stage` of 1 to 3, and it is 0")
+
+
+def _qlora(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    kind, quantization = settings[keys[0]], settings[keys[1]]
+    if kind == "qlora" and (quantization == "int8" or (quantization == "none" and settings.written(keys[1]))):
+        message = f"`adapter.type: qlora` trains over 4-bit weights, and `model.quantization` is `{quantization}`"
+        yield settings.problem(keys, message, "set `model.quantization: nf4`, or `adapter.type: lora`")
+
+
+def _quantized_stage(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    kind, quantization, stage = (settings[key] for key in keys)
+    if stage == 3 and (kind == "qlora" or quantization != "none"):
+        cause = "adapter.type: qlora" if kind == "qlora" else f"model.quantization: {quantization}"
+        message = f"`{cause}` does not go with `deepspeed.zero_stage: 3`"
+        hint = "quantized weights are not shared out over devices: use stage 2 or less"
+        yield settings.problem((keys[0] if kind == "qlora" else keys[1], keys[2]), message, hint)
+
+
+def _samples(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    metrics, samples = settings[keys[0]], settings[keys[1]]
+    needed = [metric for metric in metrics if metric in GENERATED]
+    if needed and samples == 0:
+        message = f"the metric `{needed[0]}` needs completions, and `evaluation.samples` is 0"
+        hint = "write `metrics: [loss, perplexity]`, or let some samples be written"
+        yield settings.problem(keys, message, hint)
+
+
+def _warmup(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    scheduler, ratio = settings[keys[0]], settings[keys[1]]
+    if scheduler == "constant" and ratio > 0 and settings.written(keys[1]):
+        message = "`scheduler: constant` has no warm-up, and `training.warmup_ratio` is set"
+        yield settings.problem(keys, message, "use `constant_with_warmup`, or take `warmup_ratio` away")
+
+
+def _all_linear(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    modules = settings[keys[0]]
+    for word in ("all-linear", "attention"):
+        if isinstance(modules, list) and word in modules and len(modules) > 1:
+            message = f"`{word}` in `adapter.target_modules` stands for many layers, and others are named beside it"
+            yield settings.problem(keys, message, "name it alone, or the modules alone")
+
+
+def _columns(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    """Two roles cannot come from one column, and a format has no use for the columns of another."""
+    blocks: list[tuple[Path, Any, str]] = [(("dataset", "columns"), settings["dataset.columns"], "")]
+    for key in ("train", "evaluation"):
+        items = settings[f"dataset.{key}"]
+        for index, item in enumerate(items if isinstance(items, list) else []):
+            blocks.append((("dataset", key, index, "columns"), item["columns"], item["format"] or ""))
+    for path, columns, kind in blocks:
+        kind = kind or settings["dataset.format"]
+        taken: dict[str, str] = {}
+        for role, column in (columns or {}).items():
+            written = closest(settings.places, (*path, role))
+            place = written.value if written else None
+            if column in taken:
+                message = f"`{dotted((*path, role))}` is {found(column)}, and so is `{taken[column]}`"
+                yield Problem(message, place, "each role needs a column of its own")
+            elif kind in COLUMNS_OF_FORMAT and role not in (*COLUMNS_OF_FORMAT[kind], "split"):
+                message = f"`{dotted((*path, role))}` is of no use to `format: {kind}`"
+                yield Problem(message, written.key if written else None, "take it away, or set another format")
+            taken.setdefault(column, role)
+
+
+def _split(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    sources = settings["dataset.train"] or []
+    if settings["dataset.split"] is not None and (len(sources) > 1 or any(item["split"] for item in sources)):
+        message = "`dataset.split` is for one Hub data set, and `dataset.train` has items with settings of their own"
+        yield settings.problem(keys, message, "give each item of `train` a `split` of its own")
+
+
+Rule = Callable[[Settings, tuple[str, ...]], Iterator[Problem]]
+
+RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
+    (("training.epochs", "training.max_steps"), _length_of_run),
+    (("training.batch_size", "training.micro_batch_size", "deepspeed.processes"), _micro_batch),
+    (("deepspeed.offload", "deepspeed.zero_stage"), _offload),
+    (("adapter.type", "model.quantization"), _qlora),
+    (("adapter.type", "model.quantization", "deepspeed.zero_stage"), _quantized_stage),
+    (("evaluation.metrics", "evaluation.samples"), _samples),
+    (("training.scheduler", "training.warmup_ratio"), _warmup),
+    (("adapter.target_modules",), _all_linear),
+    (("dataset.train", "dataset.evaluation", "dataset.columns", "dataset.format"), _columns),
+    (("dataset.split", "dataset.train"), _split),
+)
+
+
+def _touches(first: Path, second: Path) -> bool:
+    """Whether one of two paths is the other, or leads to it."""
+    shorter = min(len(first), len(second))
+    return first[:shorter] == second[:shorter]
+
+
+def _order(place: Place) -> tuple[bool, int, int]:
+    """Later lines last, and what the command line says after all of them."""
+    return place.file == "--set", place.line, place.column

@@ -1,0 +1,51 @@
+"""A plan in, DeepSpeed's settings out (https://www.deepspeed.ai/docs/config-json/)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from runner.plan import Plan
+
+Settings = dict[str, Any]
+
+
+def settings(plan: Plan) -> Settings:
+    """The dictionary that DeepSpeed is initialised with; `deepspeed.config` of the recipe is laid over ours.
+
+    In bfloat16 and float16 DeepSpeed keeps float32 copies of what is trained, so an adapter does not lose small
+    updates. From stage 1 on gradients are summed in float32 as well; stage 0 refuses that.
+    """
+    recipe, stage, precision = plan.recipe, plan.zero_stage.value, plan.precision.value
+    ours: Settings = {
+        "train_batch_size": plan.batch.effective,
+        "train_micro_batch_size_per_gpu": plan.batch.micro,
+        "gradient_accumulation_steps": plan.batch.accumulation,
+        "gradient_clipping": recipe.training.max_grad_norm,
+        "steps_per_print": 2**31,
+        "bf16": {"enabled": precision == "bfloat16"},
+        "fp16": {"enabled": precision == "float16"},
+        "data_types": {"grad_accum_dtype": "fp32" if stage != 0 else None},
+        "zero_optimization": {"stage": stage},
+        # transformers' own optimisers are used, on a CPU as well: DeepSpeed's would compile C++ at the first step.
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+    }
+    offload = recipe.deepspeed.offload
+    if offload in ("optimizer", "parameters"):
+        ours["zero_optimization"]["offload_optimizer"] = {"device": "cpu", "pin_memory": plan.device == "cuda"}
+    if offload == "parameters":
+        ours["zero_optimization"]["offload_param"] = {"device": "cpu", "pin_memory": plan.device == "cuda"}
+    if recipe.deepspeed.config is None:
+        return ours
+    return merge(ours, json.loads(Path(recipe.deepspeed.config).read_text(encoding="utf-8")))
+
+
+def merge(ours: Settings, theirs: Settings) -> Settings:
+    """Theirs over ours, block by block."""
+    merged = dict(ours)
+    for key, value in theirs.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged

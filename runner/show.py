@@ -1,0 +1,252 @@
+"""What a person sees of a run: its plan, its progress, its result. Text in, text out; nothing is decided here.
+
+On a terminal progress is one line that moves; elsewhere (a log file, a CI job) it is a plain line now and then.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from runner.plan import Choice, Plan
+from runner.scores import LOWER_IS_BETTER
+
+MIB, GIB = 1024**2, 1024**3
+SECONDS_BETWEEN_LINES = 10.0
+SHOWN_SAMPLES = 3
+LONGEST_SHOWN = 300  # characters of a sample's text
+SMOOTHING = 8  # steps that the shown speed looks back over
+
+
+def plan(settled: Plan, console: Console) -> None:
+    """The settled run, with the reason of each choice."""
+    recipe = settled.recipe
+    _section(console, "run")
+    _row(console, "name", recipe.name)
+    _row(console, "task", recipe.task)
+    _row(console, "model", recipe.model.name + (f" at {recipe.model.revision}" if recipe.model.revision else ""))
+    _row(console, "writes to", settled.directory)
+    if recipe.output.hub:
+        _row(console, "pushes to", f"{recipe.output.hub.repository} ({recipe.output.hub.revision})")
+    _section(console, "machine")
+    _row(console, "device", settled.device_name, f"{settled.device_memory / GIB:.0f} GiB a process")
+    _row(console, "processes", settled.processes)
+    _choice(console, "ZeRO stage", settled.zero_stage)
+    _choice(console, "precision", settled.precision)
+    _choice(console, "attention", settled.attention)
+    _choice(console, "packing", settled.packing)
+    _choice(console, "gradient checkpointing", settled.gradient_checkpointing)
+    _section(console, "batch")
+    batch = settled.batch
+    _row(
+        console,
+        "rows a step",
+        batch.effective,
+        f"{batch.micro} at a time × {batch.accumulation} times × {batch.processes} processes: {batch.reason}",
+    )
+    _choice(console, "longest row", settled.max_length, " tokens")
+    if settled.rows:
+        _row(console, "training rows", settled.rows.train)
+        _row(console, "held-out rows", settled.rows.evaluation)
+    if settled.steps:
+        steps = settled.steps
+        _row(console, "steps", steps.total, f"{steps.an_epoch} an epoch, {steps.warmup} of warmup")
+        if steps.evaluate_every:
+            _row(console, "evaluation every", f"{steps.evaluate_every} steps")
+        _row(console, "checkpoint every", f"{steps.checkpoint_every} steps")
+    _section(console, "adapter")
+    adapter = recipe.adapter
+    _row(console, "type", adapter.type, f"rank {adapter.rank}, alpha {adapter.alpha:g}, dropout {adapter.dropout:g}")
+    if settled.parameters and settled.trainable is not None:
+        share = 100 * settled.trainable / settled.parameters
+        _row(console, "trainable parameters", f"{settled.trainable:,}", f"{share:.2f} % of {settled.parameters:,}")
+    else:
+        _row(console, "trainable parameters", "not known", "the model's files are not on this machine yet")
+    if settled.memory:
+        _memory(settled, console)
+    _section(console, "settings")
+    for block in ("dataset", "training", "evaluation"):
+        for name, value in vars(getattr(recipe, block)).items():
+            _row(console, f"{block}.{name}", _setting(value))
+
+
+def _memory(settled: Plan, console: Console) -> None:
+    memory = settled.memory
+    assert memory is not None
+    _section(console, "memory of a process at its peak, estimated")
+    for name in ("weights", "adapter", "gradients", "optimizer", "activations", "logits"):
+        _row(console, name, _bytes(getattr(memory, name)))
+    share = 100 * memory.total / settled.device_memory
+    _row(console, "together", _bytes(memory.total), f"{share:.0f} % of {_bytes(settled.device_memory)}")
+
+
+class Watcher:
+    """Shows the events of a run as they come in."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.total = 0
+        self.shown_at = 0.0
+        self.recent: list[tuple[int, int, float]] = []  # steps, learned tokens and seconds of the latest events
+        self.last_step = 0
+        self.bar: Progress | None = None
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        (self.bar.console if self.bar else self.console).print(text, highlight=False, markup=False)
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        handler = getattr(self, f"_on_{event['event']}", None)
+        if handler is not None:
+            handler(event)
+
+    def close(self) -> None:
+        """Take the moving line away."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def _on_prepared(self, event: Mapping[str, Any]) -> None:
+        for name in ("train", "evaluation"):
+            facts = event[name]
+            if facts["rows"]:
+                share = 100 * facts["learned_tokens"] / max(facts["tokens"], 1)
+                self.say(
+                    f"{name}: {facts['rows']} rows, {facts['tokens']} tokens, "
+                    f"{facts['learned_tokens']} learned ({share:.0f} %), longest {facts['longest']}"
+                )
+
+    def _on_start(self, event: Mapping[str, Any]) -> None:
+        self.total, self.last_step = event["total"], event["step"]
+        if event["step"]:
+            self.say(f"going on from step {event['step']} of {self.total}")
+        if self.console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.fields[facts]}"))
+            self.bar = Progress(*columns, console=self.console)
+            self.bar.add_task("training", total=self.total, completed=event["step"], facts="")
+            self.bar.start()
+
+    def _on_step(self, event: Mapping[str, Any]) -> None:
+        step = event["step"]
+        self.recent = [*self.recent, (step - self.last_step, event["learned_tokens"], event["seconds"])][-SMOOTHING:]
+        self.last_step = step
+        seconds = max(sum(each[2] for each in self.recent), 1e-9)
+        left = (self.total - step) * seconds / max(sum(each[0] for each in self.recent), 1)
+        speed = sum(each[1] for each in self.recent) / seconds
+        facts = f"loss {event['loss']:.4f}  {speed:.0f} learned tokens/s  {_duration(left)} left"
+        if self.bar is not None:
+            task = self.bar.task_ids[0]
+            self.bar.update(task, completed=step, facts=f"{step}/{self.total}  {facts}")
+        elif step == self.total or time.monotonic() - self.shown_at >= SECONDS_BETWEEN_LINES:
+            self.shown_at = time.monotonic()
+            self.say(f"step {step}/{self.total}  epoch {event['epoch']:.2f}  {facts}")
+
+    def _on_evaluation(self, event: Mapping[str, Any]) -> None:
+        self.say(f"step {event['step']}/{self.total}  held-out loss {event['evaluation_loss']:.4f}")
+
+    def _on_reloaded(self, event: Mapping[str, Any]) -> None:
+        self.close()
+        self.say(
+            f"adapter of step {event['step']} read back with PEFT: loss {event['loss']:.4f}, "
+            f"in training {event['training_loss']:.4f}"
+        )
+
+    def _on_scoring(self, event: Mapping[str, Any]) -> None:
+        self.say(f"scoring: {event['what']}")
+
+
+def result(directory: Path, console: Console) -> None:
+    """The adapter beside its base model, some samples, and where everything is."""
+    evaluation = _json(directory / "evaluation.json") or {}
+    metrics = evaluation.get("metrics", {})
+    if metrics:
+        table = Table(title=f"{evaluation['rows']} held-out rows, {evaluation['questions']} of them asked")
+        for name in ("metric", "base model", "adapter", "better"):
+            table.add_column(name, justify="left" if name in ("metric", "better") else "right")
+        for name, both in metrics.items():
+            base, adapter = both["base"], both["adapter"]
+            table.add_row(name, "–" if base is None else f"{base:.4g}", f"{adapter:.4g}", _better(name, base, adapter))
+        console.print(table)
+    _show_samples(directory / "samples.jsonl", console)
+    for name, what in (
+        ("adapter", "the adapter, with tokenizer and model card"),
+        ("metrics.jsonl", "every logged step"),
+        ("samples.jsonl", "held-out questions with both answers"),
+        ("evaluation.json", "the scores"),
+        ("ledger.json", "what became of every row"),
+    ):
+        if (directory / name).exists():
+            console.print(Text(f"{directory / name}  ").append(what, style="dim"), soft_wrap=True)
+
+
+def _show_samples(path: Path, console: Console) -> None:
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as file:
+        for _, line in zip(range(SHOWN_SAMPLES), file, strict=False):
+            sample = json.loads(line)
+            console.print()
+            for label, key in (("prompt", "prompt"), ("wanted", "answer"), ("base", "base"), ("adapter", "adapter")):
+                if key in sample:
+                    text = Text(f"{label:>8}  ", style="bold").append(_short(sample[key]), style="not bold")
+                    console.print(text, soft_wrap=True)
+    console.print()
+
+
+def _better(name: str, base: float | None, adapter: float) -> str:
+    if base is None or base == adapter:
+        return ""
+    return "adapter" if (adapter < base) == (name in LOWER_IS_BETTER) else "base model"
+
+
+def _section(console: Console, title: str) -> None:
+    console.print(Text(title, style="bold"))
+
+
+def _row(console: Console, name: str, value: object, reason: str = "") -> None:
+    text = Text(f"  {name:<32} {value}")
+    if reason:
+        text.append(f"  ({reason})", style="dim")
+    console.print(text, soft_wrap=True)
+
+
+def _choice(console: Console, name: str, choice: Choice, unit: str = "") -> None:
+    value = {True: "on", False: "off"}[choice.value] if isinstance(choice.value, bool) else choice.value
+    _row(console, name, f"{value}{unit}", choice.reason)
+
+
+def _setting(value: Any) -> str:
+    if value is None or value == ():
+        return "–"
+    if isinstance(value, tuple):
+        return ", ".join(str(getattr(item, "path", item)) for item in value)
+    if hasattr(value, "__dataclass_fields__"):
+        return ", ".join(f"{key} {_setting(item)}" for key, item in vars(value).items())
+    return str(value)
+
+
+def _bytes(count: int) -> str:
+    return f"{count / GIB:.2f} GiB" if count >= GIB else f"{count / MIB:.0f} MiB"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def _short(text: str) -> str:
+    flat = text.replace("\n", "⏎")
+    return flat if len(flat) <= LONGEST_SHOWN else f"…{flat[-LONGEST_SHOWN:]}"
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -1,0 +1,276 @@
+"""One run from its recipe to its adapter: settle, check, start the workers, watch, push, and say how it ended.
+
+This process never imports torch. What it knows of a run is in the output directory, so that the same command after any
+end goes on from there, or says that nothing is left to do.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import importlib.util
+import json
+import math
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import runner
+from runner import architecture, checkpoint, dataset, hub, machine, result_card, runfile, workers
+from runner import plan as plans
+from runner.errors import (
+    DONE,
+    Interrupted,
+    Place,
+    Problem,
+    PushError,
+    RecipeError,
+    RunError,
+    UserError,
+    listed,
+)
+from runner.formats import Example, Instruction
+from runner.plan import Conflict, Plan, Rows
+from runner.recipe import Hub, Recipe
+from runner.show import Watcher
+from runner.source import Source, closest
+from runner.workers import Signals, Stage
+
+CHARACTERS_A_TOKEN = 3.0  # before the tokenizer has been loaded; English has about four
+TEMPLATE_TOKENS = 64  # that a chat template adds to a row, at most, where nobody has counted them yet
+PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed", "accelerate", "datasets", "huggingface-hub")
+
+
+def settle(recipe: Recipe, places: Source, where: machine.Machine, rows: Rows | None) -> Plan:
+    """The plan for a recipe on a machine. Raises RecipeError, with its place, for what cannot be done there."""
+    try:
+        shape = architecture.read(recipe.model.name, recipe.model.revision)
+    except architecture.UnreadableModel as error:
+        raise RecipeError(Problem(str(error), _place(places, ("model", "name")))) from error
+    try:
+        _check_trackers(recipe)
+        return plans.make(recipe, where, shape, rows)
+    except Conflict as conflict:
+        raise RecipeError(Problem(conflict.message, _place(places, conflict.path), conflict.hint)) from conflict
+
+
+def guess_rows(recipe: Recipe) -> Rows:
+    """How many rows the data has, and a cautious guess at the tokens of the longest. Raises DataError."""
+    data = dataset.read(recipe.dataset, recipe.training.seed)
+    longest = max((_characters(sample.example) for sample in (*data.train, *data.evaluation)), default=0)
+    return Rows(len(data.train), len(data.evaluation), math.ceil(longest / CHARACTERS_A_TOKEN) + TEMPLATE_TOKENS)
+
+
+def train(recipe: Recipe, places: Source, watcher: Watcher) -> int:
+    """Carry a recipe out, from wherever an earlier run of it ended. Raises UserError with its own exit code."""
+    plan = settle(recipe, places, machine.here(), None)
+    directory = Path(plan.directory)
+    signals = Signals()
+    with _alone(directory):
+        before = runfile.read(directory)
+        _check_same(before, recipe, directory)
+        if before.get("status") == "done":
+            watcher.say(f"{directory} holds the finished run of this recipe: nothing to do")
+            return DONE
+        if recipe.output.hub:
+            hub.preflight(recipe.output.hub, os.environ)
+        if before.get("status") != "not_pushed":
+            _run(plan, places, directory, signals, watcher)
+        if recipe.output.hub:
+            _push(recipe, directory, watcher)
+        runfile.update(directory, status="done", exit_code=DONE)
+    return DONE
+
+
+def push(directory: Path, recipe_of: Mapping[str, Any], watcher: Watcher) -> None:
+    """Push a finished run's adapter again. Raises PushError."""
+    hub_settings = recipe_of["output"]["hub"]
+    if hub_settings is None:
+        raise RecipeError(
+            Problem(f"the recipe of `{directory}` names no repository", hint="set `output.hub.repository` and run it")
+        )
+    with _alone(directory):
+        pushed = hub.push(directory, Hub(**hub_settings), os.environ, watcher.say)
+        runfile.update(directory, status="done", exit_code=DONE, hub=asdict(pushed))
+    watcher.say(f"{'nothing new to push' if pushed.unchanged else 'pushed'}: {pushed.url}")
+
+
+def _characters(example: Example) -> int:
+    if isinstance(example, Instruction):
+        return len(example.prompt) + len(example.completion)
+    return sum(len(message.content) for message in example.messages)
+
+
+def _run(plan: Plan, places: Source, directory: Path, signals: Signals, watcher: Watcher) -> None:
+    """Prepare, train, evaluate. Every end is written to `run.json` before it is raised."""
+    runfile.update(
+        directory,
+        status="preparing",
+        exit_code=None,
+        name=plan.recipe.name,
+        started=runfile.read(directory).get("started") or _now(),
+        recipe=asdict(plan.recipe),
+        versions=_versions(),
+        commit=_commit(Path(plan.recipe.file)),
+        model={"name": plan.recipe.model.name, "revision": plan.recipe.model.revision},
+    )
+    runfile.write(directory / "recipe.yaml", "\n".join(places.lines) + "\n")
+    try:
+        plan = _stages(plan, places, directory, signals, watcher)
+    except UserError as error:
+        status = "interrupted" if isinstance(error, Interrupted) else "failed"
+        problems = [problem.message for problem in error.problems]
+        runfile.update(directory, status=status, exit_code=error.exit_code, problems=problems)
+        raise
+    finally:
+        watcher.close()
+    result_card.write(plan, directory, os.environ)
+
+
+def _stages(plan: Plan, places: Source, directory: Path, signals: Signals, watcher: Watcher) -> Plan:
+    """The three stages, each in processes of its own; gives the plan as it was carried out."""
+    seen: dict[str, Any] = {}
+
+    def note(event: dict[str, Any]) -> None:
+        seen[event["event"]] = event
+        watcher(event)
+
+    def stage(name: str, settled: Plan, processes: int) -> None:
+        runfile.write(directory / "plan.json", plans.to_json(settled))
+        started = time.monotonic()
+        try:
+            workers.run(Stage(name, processes, settled.device, directory), signals, note)
+        finally:
+            timings = runfile.read(directory).get("timings", {})
+            timings[name] = round(timings.get(name, 0.0) + time.monotonic() - started, 2)
+            runfile.update(directory, timings=timings)
+
+    watcher.say("preparing: reading the data, loading the tokenizer")
+    stage("prepare", plan, 1)
+    facts = seen["prepared"]
+    longest = max(facts["train"]["longest"], facts["evaluation"]["longest"])
+    rows = Rows(facts["train"]["rows"], facts["evaluation"]["rows"], longest)
+    plan = settle(plan.recipe, places, machine.here(), rows)
+    if plan.recipe.training.early_stopping and not rows.evaluation:
+        raise RecipeError(
+            Problem(
+                "`training.early_stopping` needs held-out rows, and there are none",
+                _place(places, ("training", "early_stopping")),
+                "set `dataset.evaluation`, or give rows the `split` `evaluation`",
+            )
+        )
+    runfile.update(directory, status="training", data=facts["data"])
+    watcher.say("training: loading the model")
+    stage("train", plan, plan.processes)
+    runfile.update(directory, status="evaluating")
+    watcher.say("evaluating: reading the adapter back")
+    stage("evaluate", plan, 1)
+    runfile.update(directory, result=seen["reloaded"] | {"event": None})
+    return plan
+
+
+def _push(recipe: Recipe, directory: Path, watcher: Watcher) -> None:
+    assert recipe.output.hub is not None
+    runfile.update(directory, status="pushing")
+    try:
+        pushed = hub.push(directory, recipe.output.hub, os.environ, watcher.say, check_status=False)
+    except PushError as error:
+        problems = [problem.message for problem in error.problems]
+        runfile.update(directory, status="not_pushed", exit_code=error.exit_code, problems=problems)
+        raise
+    runfile.update(directory, hub=asdict(pushed))
+    watcher.say(f"pushed: {pushed.url}")
+
+
+def _check_same(before: Mapping[str, Any], recipe: Recipe, directory: Path) -> None:
+    """Refuse to write another recipe's run over a finished one."""
+    if before.get("status") not in ("done", "not_pushed"):
+        return
+    ours = _comparable(asdict(recipe))
+    changed = checkpoint.differences(_comparable(before["recipe"]), ours)
+    if changed:
+        raise RunError(
+            Problem(
+                f"`{directory}` holds the finished run of another recipe; these differ: {listed(changed)}",
+                hint="give this run another `name`, or delete that directory",
+            )
+        )
+
+
+def _comparable(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's values as JSON gives them back, less what does not change the adapter."""
+    values: dict[str, Any] = json.loads(json.dumps(recipe))
+    for key in ("file", "output", "tracking"):
+        values.pop(key, None)
+    return values
+
+
+def _check_trackers(recipe: Recipe) -> None:
+    for name in ("tensorboard", "wandb", "mlflow", "trackio"):
+        if getattr(recipe.tracking, name) and importlib.util.find_spec(name) is None:
+            raise Conflict(
+                f"the package `{name}` is not installed", ("tracking", name), f"`pip install {name}`, or leave it out"
+            )
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Hold a run's directory: two processes must not write to it. Raises RunError where it cannot be had."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = (directory / ".lock").open("w")
+    except OSError as error:
+        raise RunError(
+            Problem(
+                f"cannot write to `{directory}`: {error.strerror}",
+                hint="set `output.directory` to a folder that this user may write to, and mount it",
+            )
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(
+                Problem(f"another process is running in `{directory}`", hint="wait for it, or give this run a `name`")
+            ) from error
+        yield
+
+
+def _place(places: Source, path: tuple[str, ...]) -> Place | None:
+    written = closest(places.places, path)
+    return written.value if written else Place(places.file)
+
+
+def _versions() -> dict[str, str]:
+    found = {"tunesmith": runner.__version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _commit(recipe: Path) -> str | None:
+    """The git commit that the recipe's folder is at, if it is in a repository and git is installed."""
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(recipe.resolve().parent), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,189 @@
+"""Supervised fine-tuning: the loss of answers, given what came before them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from torch import distributed
+from torch.utils.data import DataLoader
+from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase
+from trl import SFTConfig, SFTTrainer
+
+from runner import batches, learned_head, model, training
+from runner.adapters import ADAPTERS
+from runner.batches import FILLER, Order
+from runner.encoding import NOT_LEARNED
+from runner.errors import Problem, RunError
+from runner.plan import Plan
+
+LEAK = 1e-3  # of a loss, relative: what rounding may make of the same row
+
+
+class Trainer(SFTTrainer):
+    """TRL's trainer over rows that are tokenised already, in the order that `batches` lays down."""
+
+    def __init__(self, plan: Plan, rank: int, *positional: Any, **named: Any) -> None:
+        super().__init__(*positional, **named)
+        self.plan, self.rank = plan, rank
+        # The loss is divided by the learned tokens of the whole step here, whatever the model's forward accepts.
+        self.model_accepts_loss_kwargs = True
+        base = self.model.get_base_model()
+        self.learned_only = plan.device == "cpu" and learned_head.fits(base)
+        if self.learned_only:
+            learned_head.add(base)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        return self._loader(
+            self.train_dataset, list(batches.micro_batches(order(self.plan, self.train_dataset), self.rank))
+        )
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> Any:
+        if not self.learned_only or return_outputs:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        assert num_items_in_batch is not None, "a step's learned tokens are always counted"
+        # DeepSpeed averages the gradients over the processes; the tokens counted are those of all of them.
+        return model(**inputs, learned_only=True) * self.accelerator.num_processes / num_items_in_batch.clamp(min=1)
+
+    def mean_loss(self, rows: Any) -> float:
+        """The mean loss of a dataset's learned tokens, computed by all processes together."""
+        shares = batches.evaluation_batches(rows["length"], self.plan.batch.micro, self.plan.processes, self.rank)
+        wrapped, was_training = self.model_wrapped, self.model.training
+        wrapped.eval()
+        sums = torch.zeros(2, dtype=torch.float64)
+        with torch.no_grad():
+            for batch in self._loader(rows, shares):
+                inputs = self._prepare_inputs(batch)
+                learned = (inputs["labels"][:, 1:] != NOT_LEARNED).sum()
+                loss = self.compute_loss(wrapped, inputs, num_items_in_batch=learned) / self.accelerator.num_processes
+                sums += torch.tensor([loss.item() * learned.item(), learned.item()], dtype=torch.float64)
+        wrapped.train(was_training)
+        self._metrics["eval"].clear()
+        if distributed.is_initialized() and distributed.get_world_size() > 1:
+            sums = sums.to(self.args.device)
+            distributed.all_reduce(sums)
+        return float(sums[0] / sums[1])
+
+    def prove_isolation(self) -> None:
+        """Raise RunError unless a row's loss is the same whatever row is packed in front of it.
+
+        Two rows of the training data are laid together, then again with every token of the first one exchanged.
+        """
+        first, second = (Rows(self.train_dataset)[number % len(self.train_dataset)] for number in (0, 1))
+        losses = []
+        for shift in (0, 1):
+            size = self.model.config.get_text_config().vocab_size
+            front = [(token + shift * (size // 2)) % size for token in first["input_ids"]]
+            pieces = [{"input_ids": front, "labels": [NOT_LEARNED] * len(front)}, second]
+            if "seq_lengths" in first:
+                pieces[0]["seq_lengths"] = [len(front)]
+            inputs = self._prepare_inputs(self.data_collator(pieces))
+            learned = (inputs["labels"][:, 1:] != NOT_LEARNED).sum()
+            with torch.no_grad():
+                losses.append(self.compute_loss(self.model.eval(), inputs, num_items_in_batch=learned).item())
+        self._metrics["eval"].clear()
+        if abs(losses[0] - losses[1]) > LEAK * max(abs(losses[0]), 1.0):
+            raise RunError(
+                Problem(
+                    f"packed rows see each other: a row's loss is {losses[0]:.4f} or {losses[1]:.4f}, "
+                    "by what stands in front of it",
+                    hint=f"use `training.packing: none`; `{self.plan.attention.value}` attention of this model "
+                    "does not keep rows apart",
+                )
+            )
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """The loss of the held-out rows: every learned token counts the same, in whichever row it stands."""
+        loss = self.mean_loss(self.eval_dataset)
+        metrics = {"eval_loss": loss, "eval_perplexity": math.exp(min(loss, 700.0))}
+        self.log(dict(metrics))
+        self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """A checkpoint needs no card; the adapter gets ours."""
+
+    def _loader(self, rows: Any, micro_batches: list[list[int]]) -> DataLoader[Any]:
+        return DataLoader(Rows(rows), batch_sampler=micro_batches, collate_fn=self.data_collator)
+
+
+class Rows(torch.utils.data.Dataset[Any]):
+    """The prepared rows, and one from which nothing is learned where a process has none."""
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = rows
+        self.packed = "seq_lengths" in rows.column_names
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> dict[str, list[int]]:
+        if number == FILLER:
+            token = self.rows[0]["input_ids"][0]
+            filler = {"input_ids": [token, token], "labels": [NOT_LEARNED] * 2}
+            return filler | ({"seq_lengths": [2]} if self.packed else {})
+        row = self.rows[number]
+        return {name: row[name] for name in ("input_ids", "labels", "seq_lengths") if name in row}
+
+
+def order(plan: Plan, rows: Any) -> Order:
+    """The order in which a run takes its prepared rows."""
+    assert plan.steps is not None
+    return Order(
+        lengths=rows["length"],
+        batch_size=plan.batch.effective,
+        micro=plan.batch.micro,
+        processes=plan.processes,
+        total_steps=plan.steps.total,
+        seed=plan.recipe.training.seed,
+        shuffle=plan.recipe.dataset.shuffle,
+    )
+
+
+def trainer(
+    plan: Plan,
+    tokenizer: PreTrainedTokenizerBase,
+    train: Dataset,
+    evaluation: Dataset | None,
+    folder: Path,
+    rank: int,
+) -> Trainer:
+    """A trainer that is ready to run: base model, new or continued adapter, DeepSpeed's settings."""
+    packed = plan.packing.value in ("padding_free", "bfd")
+    settings = SFTConfig(
+        **training.arguments(plan, folder),
+        max_length=None,
+        packing=False,  # rows are laid together by `batches` and the collator; TRL would tokenise them again
+        padding_free=packed,
+        dataset_kwargs={"skip_prepare_dataset": True},
+    )
+    base = model.weights(plan)
+    adapter: Any = ADAPTERS[plan.recipe.adapter.type](plan.recipe.adapter)
+    if plan.recipe.adapter.continue_from:
+        base = PeftModel.from_pretrained(base, plan.recipe.adapter.continue_from, is_trainable=True)
+        adapter = None
+    callbacks: list[Any] = []
+    stopping = plan.recipe.training.early_stopping
+    if stopping is not None:
+        callbacks.append(EarlyStoppingCallback(stopping.patience, stopping.min_delta))
+    return Trainer(
+        plan,
+        rank,
+        model=base,
+        args=settings,
+        train_dataset=train,
+        eval_dataset=evaluation,
+        processing_class=tokenizer,
+        peft_config=adapter,
+        callbacks=callbacks,
+    )

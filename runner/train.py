@@ -1,0 +1,114 @@
+"""The training stage: prepared rows in, published checkpoints out. Runs in every process."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import deepspeed
+import numpy
+import torch
+from transformers import set_seed
+
+from runner import checkpoint, model, training
+from runner.events import Teller
+from runner.plan import Plan
+from runner.tasks import TASKS
+from runner.tasks.sft import order
+
+logger = logging.getLogger(__name__)
+
+
+def run(plan: Plan, stop_requested: Callable[[], bool]) -> bool:
+    """Train what the plan says, going on from the newest sound checkpoint. False: stopped before the end."""
+    rank = int(os.environ.get("RANK", "0"))
+    directory = Path(plan.directory)
+    folder = directory / "checkpoints"
+    prepared = json.loads((directory / "prepared" / "prepared.json").read_text(encoding="utf-8"))
+    train_rows = datasets.load_from_disk(str(directory / "prepared" / "train"))
+    held_out = directory / "prepared" / "evaluation"
+    evaluation_rows = datasets.load_from_disk(str(held_out)) if held_out.is_dir() else None
+
+    if plan.device == "cpu":
+        torch.set_num_threads(max(len(os.sched_getaffinity(0)) // plan.processes, 1))
+        # The shared-memory collectives would be compiled with g++ for minutes; gloo's are enough for an adapter.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(dist_backend="gloo" if plan.device == "cpu" else "nccl", auto_mpi_discovery=False)
+    set_seed(plan.recipe.training.seed)
+    settings = checkpoint.settings(plan, prepared["rows"])
+    resumed = checkpoint.newest(folder, settings)
+    training.announce_trackers(plan)
+    trainer = TASKS[plan.recipe.task].trainer(
+        plan, model.tokenizer(plan.recipe.model), train_rows, evaluation_rows, folder, rank
+    )
+
+    probe_rows = evaluation_rows if evaluation_rows is not None else train_rows
+    probe_rows = probe_rows.select(range(min(training.PROBE_ROWS, len(probe_rows))))
+    stopper = training.Stopper(stop_requested, plan.recipe.training.checkpoints.minutes)
+    trainer.add_callback(stopper)
+    trainer.add_callback(
+        training.Publisher(plan, folder, settings, lambda: _undisturbed(lambda: trainer.mean_loss(probe_rows)))
+    )
+    if trainer.is_world_process_zero():
+        step = resumed[1].step if resumed else 0
+        tell = Teller(directory / "metrics.jsonl", step)
+        assert plan.steps is not None
+        trainer.add_callback(training.Reporter(_tokens(plan, train_rows), plan.steps.an_epoch, tell))
+        checkpoint.discard_unfinished(folder)
+        _log_start(plan, resumed)
+    if plan.packing.value != "none":
+        trainer.prove_isolation()
+    if resumed is None or resumed[1].step < trainer.args.max_steps:
+        trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
+    finished = not stopper.stopped
+    if trainer.is_world_process_zero() and finished:
+        _choose(folder, trainer.state.best_global_step, directory)
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+    return finished
+
+
+def _tokens(plan: Plan, rows: Any) -> list[tuple[int, int]]:
+    """For each step, the tokens that its rows hold and how many of them are learned."""
+    from runner import batches
+
+    lengths, learned = rows["length"], rows["learned"]
+    return [
+        (sum(lengths[row] for row in step), sum(learned[row] for row in step))
+        for step in batches.steps(order(plan, rows))
+    ]
+
+
+def _undisturbed(compute: Callable[[], float]) -> float:
+    """The result of a computation that leaves every random generator as it was."""
+    states = random.getstate(), numpy.random.get_state(), torch.get_rng_state()
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
+    try:
+        return compute()
+    finally:
+        random.setstate(states[0])
+        numpy.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+        if devices is not None:
+            torch.cuda.set_rng_state_all(devices)
+
+
+def _choose(folder: Path, best_step: int | None, directory: Path) -> None:
+    """Write down which checkpoint is the run's result: the best by held-out loss, or the last one."""
+    last = checkpoint.all_of(folder)[-1]
+    best = folder / f"step-{best_step}"
+    chosen = best if best_step and best.is_dir() else last
+    text = json.dumps({"step": int(chosen.name.removeprefix("step-")), "best": chosen == best and best != last})
+    (directory / "chosen.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _log_start(plan: Plan, resumed: Any) -> None:
+    if resumed:
+        logger.info("going on from step %d of %s", resumed[1].step, plan.steps.total if plan.steps else "?")

@@ -1,0 +1,171 @@
+"""What every task's trainer has in common: transformers' arguments from a plan, and the callbacks that watch a run."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from runner import checkpoint, sharding
+from runner.checkpoint import Manifest
+from runner.plan import Plan
+
+PROBE_ROWS = 16  # whose loss is kept with each checkpoint, and compared when its adapter is read back
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
+
+
+def arguments(plan: Plan, folder: Path) -> dict[str, Any]:
+    """Keyword arguments for any of TRL's configurations. `folder` is where transformers writes its checkpoints."""
+    training, steps = plan.recipe.training, plan.steps
+    assert steps is not None, "a plan is trained after its rows have been counted"
+    tracking = plan.recipe.tracking
+    return {
+        "output_dir": str(folder),
+        "max_steps": steps.total,
+        "per_device_train_batch_size": plan.batch.micro,
+        "gradient_accumulation_steps": plan.batch.accumulation,
+        "learning_rate": training.learning_rate,
+        "lr_scheduler_type": training.scheduler,
+        "warmup_steps": steps.warmup,
+        "optim": training.optimizer,
+        "weight_decay": training.weight_decay,
+        "max_grad_norm": training.max_grad_norm,
+        "seed": training.seed,
+        "data_seed": training.seed,
+        "bf16": plan.precision.value == "bfloat16",
+        "fp16": plan.precision.value == "float16",
+        "use_cpu": plan.device == "cpu",
+        "ddp_backend": "gloo" if plan.device == "cpu" else "nccl",
+        "deepspeed": sharding.settings(plan),
+        "gradient_checkpointing": bool(plan.gradient_checkpointing.value),
+        "logging_strategy": "steps",
+        "logging_steps": training.log_every,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "steps",
+        "save_steps": steps.checkpoint_every,
+        "eval_strategy": "steps" if steps.evaluate_every else "no",
+        "eval_steps": steps.evaluate_every,
+        "metric_for_best_model": "loss" if steps.evaluate_every else None,
+        "greater_is_better": False if steps.evaluate_every else None,
+        "average_tokens_across_devices": True,
+        "remove_unused_columns": False,
+        "disable_tqdm": True,
+        "report_to": [name for name in TRACKERS if getattr(tracking, name)],
+        "run_name": plan.recipe.name,
+        "project": tracking.trackio or "tunesmith",
+    }
+
+
+def announce_trackers(plan: Plan) -> None:
+    """Put what the trackers read from the environment there; they have no other way to be told."""
+    tracking = plan.recipe.tracking
+    if tracking.tensorboard:
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(Path(plan.directory) / "tensorboard")
+    if tracking.wandb:
+        os.environ["WANDB_PROJECT"] = tracking.wandb
+    if tracking.mlflow:
+        os.environ["MLFLOW_EXPERIMENT_NAME"] = tracking.mlflow
+
+
+class Publisher(TrainerCallback):
+    """Turns each folder that transformers has written into a published checkpoint, on the first process."""
+
+    def __init__(self, plan: Plan, folder: Path, settings: dict[str, Any], probe: Callable[[], float]) -> None:
+        self.plan, self.folder, self.settings, self.probe = plan, folder, settings, probe
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        control.should_save = True  # the best value is worth nothing without the weights that reached it
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        loss = self.probe()
+        _wait_for_all()
+        if state.is_world_process_zero:
+            written = self.folder / f"checkpoint-{state.global_step}"
+            manifest = Manifest(state.global_step, loss, self.settings, checkpoint.hashes(written))
+            checkpoint.publish(written, self.folder / f"step-{state.global_step}", manifest)
+            checkpoint.keep(self.folder, self.plan.recipe.training.checkpoints.keep, state.best_global_step)
+        _wait_for_all()
+
+
+class Stopper(TrainerCallback):
+    """Saves and stops at the next step once any process was told to, and saves after so many minutes."""
+
+    def __init__(self, stop_requested: Callable[[], bool], minutes: float | None) -> None:
+        self.stop_requested, self.minutes = stop_requested, minutes
+        self.last_saved = time.monotonic()
+        self.stopped = False
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        due = self.minutes is not None and time.monotonic() - self.last_saved >= self.minutes * 60
+        stop, save = _any_of((self.stop_requested(), due), args.device)
+        if save:
+            control.should_save = True
+        if stop and state.global_step < state.max_steps:
+            control.should_save = control.should_training_stop = True
+            self.stopped = True
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.last_saved = time.monotonic()
+
+
+class Reporter(TrainerCallback):
+    """Passes what a run logs to `tell`, with the tokens that its steps held."""
+
+    def __init__(self, tokens: Sequence[tuple[int, int]], steps_an_epoch: int, tell: Callable[[dict[str, Any]], None]):
+        self.tokens, self.steps_an_epoch, self.tell = tokens, steps_an_epoch, tell
+        self.started = time.monotonic()
+        self.logged_step = 0
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.started, self.logged_step = time.monotonic(), state.global_step
+        self.tell({"event": "start", "step": state.global_step, "total": state.max_steps})
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        logs = logs or {}
+        event: dict[str, Any] = {"step": state.global_step, "epoch": round(state.global_step / self.steps_an_epoch, 4)}
+        if "eval_loss" in logs:
+            event |= {"event": "evaluation", "evaluation_loss": logs["eval_loss"]}
+        elif "loss" in logs:
+            now = time.monotonic()
+            done = self.tokens[self.logged_step : state.global_step]
+            seconds = max(now - self.started, 1e-9)
+            event |= {
+                "event": "step",
+                "loss": logs["loss"],
+                "learning_rate": logs.get("learning_rate"),
+                "gradient_norm": logs.get("grad_norm"),
+                "tokens": sum(tokens for tokens, _ in done),
+                "learned_tokens": sum(learned for _, learned in done),
+                "seconds": round(seconds, 4),
+            }
+            self.started, self.logged_step = now, state.global_step
+        else:
+            return
+        self.tell(event)
+
+
+def _wait_for_all() -> None:
+    if distributed.is_initialized():
+        distributed.barrier()
+
+
+def _any_of(flags: Sequence[bool], device: torch.device) -> list[bool]:
+    """Which flags are set on any process."""
+    if not (distributed.is_initialized() and distributed.get_world_size() > 1):
+        return list(flags)
+    values = torch.tensor([float(flag) for flag in flags], device=device)
+    distributed.all_reduce(values, op=distributed.ReduceOp.MAX)
+    return [bool(value) for value in values.tolist()]

@@ -1,0 +1,105 @@
+"""The main path right of the torch line: one stage of a settled plan, in one process of possibly several.
+
+    python -m runner.worker prepare|train|evaluate plan.json
+
+The supervisor starts it with RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set. A fault that a person can
+put right is written to the file that TUNESMITH_FAULT names, and the process exits with the fault's own code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from runner import plan as plans
+from runner.errors import INTERRUPTED, Interrupted, OutOfMemory, Problem, UserError
+from runner.plan import Plan
+
+FAULT = "TUNESMITH_FAULT"  # environment variable: the file to write a fault to
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+class Stop:
+    """Whether this process was told to stop. Signals only set a flag: the next step saves and stops."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+
+
+def main(stage: str, plan_file: str) -> int:
+    """Run one stage; the exit code says how it ended."""
+    stop = Stop()  # before anything else is imported: a signal during the imports must not kill the process
+    try:
+        _run(stage, plans.from_json(Path(plan_file).read_text(encoding="utf-8")), stop)
+    except UserError as error:
+        _write_fault(error)
+        return error.exit_code
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        _write_fault(
+            OutOfMemory(
+                Problem(
+                    "the device ran out of memory",
+                    hint="use a smaller `training.micro_batch_size` or `dataset.max_length`, "
+                    "`training.gradient_checkpointing: true`, or a higher `deepspeed.zero_stage`",
+                )
+            )
+        )
+        return OutOfMemory.exit_code
+    return INTERRUPTED if stop.requested and stage != "train" else 0
+
+
+def _run(stage: str, plan: Plan, stop: Stop) -> None:
+    import logging
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if stage == "prepare":
+        from runner import prepare
+
+        prepare.run(plan)
+    elif stage == "train":
+        from runner import train
+
+        if not train.run(plan, lambda: stop.requested):
+            raise Interrupted(Problem("the run was told to stop, and saved a checkpoint"))
+    else:
+        from runner import evaluate
+
+        evaluate.run(plan)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    text = str(error)
+    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
+def _write_fault(error: UserError) -> None:
+    """The fault for the supervisor, which shows it as one of its own."""
+    name = os.environ.get(FAULT)
+    if name is None:
+        from runner import errors
+
+        print(errors.report(error), file=sys.stderr)
+        return
+    from dataclasses import asdict
+
+    fault = {
+        "kind": type(error).__name__,
+        "problems": [asdict(problem) for problem in error.problems],
+        "total": error.total,
+    }
+    Path(name).write_text(json.dumps(fault), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2]))
