@@ -33,7 +33,7 @@ class Order:
 def steps(order: Order) -> Iterator[list[int]]:
     """The rows of each optimiser step. An epoch's last step is shorter where the rows do not divide evenly."""
     done = epoch = 0
-    while done < order.total_steps:
+    while order.lengths and done < order.total_steps:
         rows = list(range(len(order.lengths)))
         if order.shuffle:
             random.Random(f"{order.seed}/{epoch}").shuffle(rows)

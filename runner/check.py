@@ -17,7 +17,6 @@ from runner.errors import Place, Problem, RecipeError
 from runner.keys import PLANNED_TASKS, SECTION_TASKS, TASKS
 from runner.source import Path, Places, closest
 
-MOST_SHOWN = 50  # problems of one recipe
 REAL = ("epochs", "learning_rate", "warmup_ratio", "weight_decay", "max_grad_norm")  # may be written as whole numbers
 
 
@@ -32,7 +31,8 @@ def read(path: str, overrides: Sequence[str] = ()) -> recipe.Recipe:
 def settle(written: source.Source, path: str) -> recipe.Recipe:
     """The Recipe of a source that was read from `path`. Raises RecipeError."""
     failures = schema.failures(written.values)
-    problems = [_problem(failure, written) for failure in failures if not _follows_from_task(failure, written)]
+    told = [failure for failure in failures if not _follows_from_task(failure, written)]
+    problems = [_problem(failure, written) for failure in told[: source.MOST_SHOWN]]
     problems.extend(rules.secret_problems(written.values, written.places))
 
     sound, wrong = _sound(written.values, failures)
@@ -42,7 +42,7 @@ def settle(written: source.Source, path: str) -> recipe.Recipe:
     problems.extend(_settle_paths(values, written.places, directory))
     if problems:
         problems = sorted((_masked(problem) for problem in problems), key=lambda problem: _order(problem, written.file))
-        raise RecipeError(problems[:MOST_SHOWN], total=len(problems))
+        raise source.gathered(problems, untold=len(told[source.MOST_SHOWN :]))
     return _build(values, path)
 
 

@@ -20,6 +20,7 @@ from runner.errors import Problem, RunError, listed
 from runner.plan import Plan
 
 MANIFEST = "manifest.json"
+UNFINISHED = "checkpoint-"  # how the name of a folder begins that is not published, as transformers has it
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Manifest:
 def settings(plan: Plan, data: str) -> dict[str, Any]:
     """What a run must have in common with the one that it goes on from; `data` names the prepared rows."""
     recipe = plan.recipe
+    name, laid_over = Path(recipe.model.name), recipe.deepspeed.config
     training = asdict(recipe.training)
     for key in ("log_every", "early_stopping", "checkpoints", "epochs", "max_steps", "evaluate_every"):
         del training[key]
@@ -43,7 +45,7 @@ def settings(plan: Plan, data: str) -> dict[str, Any]:
     training["gradient_checkpointing"] = plan.gradient_checkpointing.value
     return {
         "task": recipe.task,
-        "model": {"name": Path(recipe.model.name).name, "revision": recipe.model.revision},
+        "model": {"name": name.name if name.is_absolute() else str(name), "revision": recipe.model.revision},
         "precision": plan.precision.value,
         "quantization": plan.quantization,
         "adapter": asdict(recipe.adapter) | {"target_modules": list(recipe.adapter.target_modules)},
@@ -53,31 +55,34 @@ def settings(plan: Plan, data: str) -> dict[str, Any]:
             "processes": plan.processes,
             "zero_stage": plan.zero_stage.value,
             "offload": recipe.deepspeed.offload,
+            "config": digest(Path(laid_over)) if laid_over else None,
         },
         "data": data,
+        "shuffle": recipe.dataset.shuffle,
     }
 
 
 def publish(written: Path, target: Path, manifest: Manifest) -> None:
     """Seal a written folder and give it its name. After this a power cut cannot take it away."""
-    for path in sorted(written.rglob("*")):
-        if path.is_file():
-            _sync(path)
     (written / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1) + "\n", encoding="utf-8")
-    _sync(written / MANIFEST)
-    _sync(written)
+    for path in (*sorted(written.rglob("*")), written):
+        if path.is_file() or path.is_dir():
+            _sync(path)
+    replaced = target.with_name(f"{UNFINISHED}replaced-{target.name}")
+    shutil.rmtree(replaced, ignore_errors=True)
     if target.exists():
-        shutil.rmtree(target)
+        target.rename(replaced)  # at once, where deleting it would leave a torn one for a while
     written.rename(target)
     _sync(target.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """The SHA-256 of each file below a folder, by its relative path."""
+    """The SHA-256 of each file below a folder but its manifest, by its relative path."""
     return {
         str(path.relative_to(folder)): digest(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != MANIFEST
+        if path.is_file() and path != folder / MANIFEST
     }
 
 
@@ -91,15 +96,26 @@ def read(folder: Path) -> Manifest | None:
     """The manifest of a sound checkpoint; None where a file is missing, changed or added."""
     try:
         manifest = Manifest(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return manifest if _is_typed(manifest) and hashes(folder) == manifest.files else None
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
-    return manifest if hashes(folder) == dict(manifest.files) else None
+
+
+def _is_typed(manifest: Manifest) -> bool:
+    return (
+        type(manifest.step) is int
+        and type(manifest.loss) in (int, float)
+        and isinstance(manifest.settings, dict)
+        and isinstance(manifest.files, dict)
+    )
 
 
 def all_of(folder: Path) -> list[Path]:
     """The published checkpoints in a folder, the oldest first."""
     found = [
-        (int(match[1]), path) for path in folder.glob("step-*") if (match := re.fullmatch(r"step-(\d+)", path.name))
+        (int(match[1]), path)
+        for path in folder.glob("step-*")
+        if (match := re.fullmatch(r"step-(\d{1,18})", path.name)) and path.is_dir()
     ]
     return [path for _, path in sorted(found)]
 
@@ -139,9 +155,15 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = 
 
 
 def discard_unfinished(folder: Path) -> None:
-    """Throw away what an interrupted write left."""
-    for path in folder.glob("checkpoint-*"):
+    """Throw away what an interrupted write left, and published checkpoints that are not sound any more.
+
+    An unsound one counts among the newest, and would have sound ones deleted in its place.
+    """
+    for path in folder.glob(f"{UNFINISHED}*"):
         shutil.rmtree(path)
+    for path in all_of(folder):
+        if read(path) is None:
+            shutil.rmtree(path)
 
 
 def keep(folder: Path, newest_ones: int, best_step: int | None) -> None:

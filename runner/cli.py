@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -26,9 +27,14 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; gives the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what cannot be encoded is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()
+        return code
     except UserError as error:
         style = getattr(options, "format", "text")
         stream = sys.stderr if style == "text" else sys.stdout
@@ -46,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"tunesmith {runner.__version__}")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
 
-    validate = _with_recipe(verbs.add_parser("validate", help="say every fault of a recipe"))
+    validate = _with_recipe(verbs.add_parser("validate", help="say every fault of recipes"), several=True)
     validate.add_argument("--data", action="store_true", help="read and check the data as well")
     validate.set_defaults(run=_validate)
 
@@ -72,32 +78,52 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _with_recipe(verb: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    verb.add_argument("recipe", help="the recipe, a YAML file")
+def _with_recipe(verb: argparse.ArgumentParser, several: bool = False) -> argparse.ArgumentParser:
+    if several:
+        verb.add_argument("recipes", nargs="+", metavar="recipe", help="a recipe, a YAML file")
+    else:
+        verb.add_argument("recipe", help="the recipe, a YAML file")
     verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="lay a value over the recipe's")
     verb.add_argument("--format", choices=("text", "json", "github"), default="text", help="how faults are shown")
     return verb
 
 
-def _recipe(options: argparse.Namespace) -> tuple[Recipe, Source]:
-    """The recipe that the command line names, and where its values stand. Raises RecipeError."""
+def _recipe(path: str, options: argparse.Namespace) -> tuple[Recipe, Source]:
+    """The recipe in a file with what the command line lays over it, and where its values stand. Raises RecipeError."""
     from runner import check, overrides, source
 
-    written = overrides.apply(source.read(options.recipe), options.set)
-    return check.settle(written, options.recipe), written
+    written = overrides.apply(source.read(path), options.set)
+    return check.settle(written, path), written
 
 
 def _validate(options: argparse.Namespace) -> int:
-    recipe, _ = _recipe(options)
-    found = f"`{options.recipe}` is a good recipe for `{recipe.task}`"
+    wrong: list[UserError] = []
+    for path in options.recipes:
+        try:
+            found = _found(path, options)
+        except UserError as error:
+            wrong.append(error)
+            continue
+        if options.format == "text":
+            print(errors.printable(found))
+    if len(wrong) == 1:
+        raise wrong[0]
+    if wrong:
+        problems = [problem for error in wrong for problem in error.problems]
+        raise RecipeError(problems, total=sum(error.total for error in wrong))
+    return DONE
+
+
+def _found(path: str, options: argparse.Namespace) -> str:
+    """What there is to say of a good recipe. Raises UserError for another one."""
+    recipe, _ = _recipe(path, options)
+    found = f"`{path}` is a good recipe for `{recipe.task}`"
     if options.data:
         from runner import dataset
 
         data = dataset.read(recipe.dataset, recipe.training.seed)
         found += f": {len(data.train)} training rows, {len(data.evaluation)} held out"
-    if options.format == "text":
-        print(found)
-    return DONE
+    return found
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -108,7 +134,7 @@ def _plan(options: argparse.Namespace) -> int:
     except machine.UnknownMachine as error:
         hint = f"known devices: {', '.join(machine.KNOWN_DEVICES)}, and `cpu:CORES:GIB`; `h100:8` is eight of them"
         raise RecipeError(Problem(str(error), Place("--machine"), hint)) from error
-    recipe, places = _recipe(options)
+    recipe, places = _recipe(options.recipe, options)
     settled = supervise.settle(recipe, places, where, supervise.guess_rows(recipe))
     if options.json:
         print(plan.to_json(settled), end="")
@@ -123,7 +149,9 @@ def _preview(options: argparse.Namespace) -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from runner import machine, supervise
 
-    recipe, places = _recipe(options)
+    if options.row < 1:
+        raise RecipeError(Problem(f"there is no row {options.row}", Place("--row"), "rows are counted from 1"))
+    recipe, places = _recipe(options.recipe, options)
     settled = supervise.settle(recipe, places, machine.here(), None)
     from runner import preview
 
@@ -134,7 +162,7 @@ def _preview(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     from runner import show, supervise
 
-    recipe, places = _recipe(options)
+    recipe, places = _recipe(options.recipe, options)
     console = _console()
     code = supervise.train(recipe, places, show.Watcher(console))
     show.result(Path(recipe.output.directory) / recipe.name, console)
@@ -145,11 +173,12 @@ def _push(options: argparse.Namespace) -> int:
     from runner import runfile, show, supervise
 
     directory = Path(options.directory)
-    state = runfile.read(directory)
-    if "recipe" not in state:
+    recipe = runfile.read(directory).get("recipe")
+    output = recipe.get("output") if isinstance(recipe, dict) else None
+    if not isinstance(output, dict) or "hub" not in output:
         hint = "name the directory that `train` wrote to, such as `outputs/demo`"
         raise RecipeError(Problem(f"`{directory}` holds no run", hint=hint))
-    supervise.push(directory, state["recipe"], show.Watcher(_console()))
+    supervise.push(directory, recipe, show.Watcher(_console()))
     return DONE
 
 
@@ -163,7 +192,7 @@ def _schema(options: argparse.Namespace) -> int:
 def _console() -> Console:
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, no_color="NO_COLOR" in os.environ or None)
+    return Console(highlight=False, markup=False, no_color=bool(os.environ.get("NO_COLOR")) or None)
 
 
 def _colour(stream: Any) -> bool:

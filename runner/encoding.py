@@ -118,12 +118,11 @@ def _too_long(encoded: Encoded, sample: Sample, row: TokenRow, settings: recipe.
     if settings.overflow == "error":
         encoded.problems.append(problem)
         return
+    # A piece begins with the last token of the one before, so that its own first token is predicted from something.
+    starts = range(0, len(row.ids) - 1, max(most - 1, 1)) if settings.overflow == "split" else (0,)
     pieces = [
-        TokenRow(row.ids[start : start + most], row.labels[start : start + most], row.place)
-        for start in range(0, len(row.ids) if settings.overflow == "split" else most, most)
-    ]
-    pieces = [
-        TokenRow(piece.ids, [NOT_LEARNED, *piece.labels[1:]], piece.place) for piece in pieces if len(piece.ids) > 1
+        TokenRow(row.ids[start : start + most], [NOT_LEARNED, *row.labels[start + 1 : start + most]], row.place)
+        for start in starts
     ]
     kept = [piece for piece in pieces if piece.learned]
     if settings.overflow == "drop" or not kept:

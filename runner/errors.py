@@ -133,8 +133,11 @@ def as_json(problem: Problem) -> str:
         },
         ensure_ascii=False,
     )
-    # half a character, which a file name can hold, cannot be printed, and the escape for one is JSON too
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    # what a terminal would act on, and half a character, which a file name can hold, are escaped as JSON does it
+    return "".join(
+        json.dumps(character)[1:-1] if unicodedata.category(character) in CONTROL_CHARACTERS else character
+        for character in text
+    )
 
 
 def as_github(problem: Problem) -> str:

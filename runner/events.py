@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,13 +26,15 @@ class Teller:
         self.file = metrics.open("a", buffering=1, encoding="utf-8")
 
     def __call__(self, event: dict[str, Any]) -> None:
-        line = json.dumps(event, ensure_ascii=False)
+        line = json.dumps(event)  # in ASCII: a line that is cut off anywhere is still text
         if event["event"] in KEPT:
             self.file.write(line + "\n")
         if self.pipe is not None:
             try:
                 self.pipe.write(line + "\n")
             except BrokenPipeError:  # nobody listens any more: the run goes on
+                with suppress(BrokenPipeError):
+                    self.pipe.close()
                 self.pipe = None
 
 
@@ -39,14 +42,15 @@ def tell(event: dict[str, Any]) -> None:
     """One event to the supervisor, from a worker that keeps no metrics."""
     number = os.environ.get(DESCRIPTOR)
     if number:
-        os.write(int(number), (json.dumps(event, ensure_ascii=False) + "\n").encode())
+        with suppress(BrokenPipeError), os.fdopen(int(number), "wb", closefd=False) as pipe:
+            pipe.write((json.dumps(event) + "\n").encode())
 
 
 def truncate(metrics: Path, step: int) -> None:
     """Drop what was logged after a step: a run that goes on from there logs it again."""
     if not metrics.exists():
         return
-    lines = metrics.read_text(encoding="utf-8").splitlines()
+    lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines()
     kept = [line for line in lines if (event := _parsed(line)) and event.get("step", 0) <= step]
     beside = metrics.with_suffix(".unfinished")
     beside.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
@@ -59,4 +63,4 @@ def _parsed(line: str) -> dict[str, Any] | None:
         event = json.loads(line)
     except ValueError:
         return None
-    return event if isinstance(event, dict) else None
+    return event if isinstance(event, dict) and isinstance(event.get("step", 0), int) else None

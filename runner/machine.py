@@ -99,18 +99,23 @@ def _devices() -> tuple[Device, ...]:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return ()
-    found: dict[str, Device] = {}
-    by_uuid: dict[str, Device] = {}
+    found: list[tuple[str, str, Device]] = []
     for line in answer.splitlines():
         fields = [field.strip() for field in line.split(",")]
-        if len(fields) != 5 or not fields[3].isdigit():
-            continue
-        device = Device(fields[2], int(fields[3]) * 1024**2, float(fields[4]))
-        found[fields[0]] = by_uuid[fields[1]] = device
+        if len(fields) == 5 and fields[3].isdecimal() and re.fullmatch(r"\d+\.\d+", fields[4]):
+            found.append((fields[0], fields[1], Device(fields[2], int(fields[3]) * 1024**2, float(fields[4]))))
     if visible is None:
-        return tuple(found.values())
-    names = [name.strip() for name in visible.split(",")]
-    return tuple((found | by_uuid)[name] for name in names if name in found or name in by_uuid)
+        return tuple(device for _, _, device in found)
+    chosen: list[Device] = []
+    for name in (name.strip() for name in visible.split(",")):
+        # A number, or the beginning of a UUID. CUDA goes no further than the first that it does not know.
+        named = [
+            device for index, uuid, device in found if name == index or (name[:4] == "GPU-" and uuid.startswith(name))
+        ]
+        if len(named) != 1:
+            break
+        chosen += named
+    return tuple(chosen)
 
 
 def _memory() -> int:
@@ -125,10 +130,10 @@ def _memory() -> int:
             text = path.read_text().strip()
         except OSError:
             continue
-        if text.isdigit():
+        if text.isdecimal():
             limits.append(int(text))
     slurm = os.environ.get("SLURM_MEM_PER_NODE", "")
-    if slurm.isdigit() and int(slurm) > 0:
+    if slurm.isdecimal() and int(slurm) > 0:
         limits.append(int(slurm) * 1024**2)
     return min(limits)
 

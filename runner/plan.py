@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from runner import memory, recipe
 from runner.architecture import Architecture
-from runner.machine import Machine
+from runner.errors import listed
+from runner.machine import Device, Machine
 from runner.memory import Load, Memory
 
 DEFAULT_CONTEXT = 2048  # tokens, where neither recipe nor model says how long a row may be
@@ -22,6 +24,7 @@ LONGEST_BY_DEFAULT = 8192  # tokens; a longer row has to be asked for with `data
 MOST_TOKENS = 16384  # of a micro-batch chosen here; more makes no device faster
 EVALUATIONS = 10  # of a run, where the recipe does not say how often
 CHECKPOINT_STEPS = 50  # between two checkpoints, at most, where the recipe does not say
+AMPERE = 8.0  # the CUDA compute capability from which on bfloat16 and flash attention can be computed
 
 
 @dataclass(frozen=True)
@@ -108,28 +111,19 @@ def make(
             ("deepspeed", "processes"),
             "one process takes one device; leave the key out to use them all",
         )
-    precision = _precision(settings, machine)
-    attention = _attention(settings, machine, str(precision.value))
+    used = machine.devices[:processes]
+    precision = _precision(settings, machine, used)
+    attention = _attention(settings, machine, used, str(precision.value))
     quantization = _quantization(settings, machine)
     packing = _packing(settings, str(attention.value))
     length = _max_length(settings, architecture)
-    matrices = architecture.adapted(settings.adapter.target_modules) if architecture else ()
-    if architecture and architecture.matrices and not matrices:
-        known = ", ".join(f"`{matrix.name}`" for matrix in architecture.matrices)
-        raise Conflict(
-            "the model has no layer that `adapter.target_modules` names",
-            ("adapter", "target_modules"),
-            f"it has {known}",
-        )
-    per_matrix = 1 if settings.adapter.type == "dora" else 0  # DoRA learns one magnitude for each output as well
-    trainable = sum(
-        matrix.count * (settings.adapter.rank * (matrix.inputs + matrix.outputs) + per_matrix * matrix.outputs)
-        for matrix in matrices
-    )
-    device_memory = machine.devices[0].memory if machine.devices else machine.memory // processes
+    if architecture and not architecture.parameters:
+        architecture = None  # its weights are not here: what follows needs their sizes
+    trainable = _trainable(settings.adapter, architecture) if architecture else 0
+    device_memory = min((device.memory for device in used), default=machine.memory // processes)
     longest = int(length.value)
-    if rows is not None:
-        longest = min(longest, rows.longest)
+    if rows is not None and packing.value != "bfd":  # which fills every row up to the longest that may be
+        longest = max(min(longest, rows.longest), 1)
 
     def load(micro: int, stage: int, checkpointing: bool) -> Load:
         return Load(
@@ -151,9 +145,10 @@ def make(
         needed = memory.estimate(architecture, load(micro, stage, checkpointing)).total
         return needed <= device_memory * (1 - memory.RESERVE)
 
-    zero_stage = _zero_stage(settings, processes, fits)
+    zero_stage = _zero_stage(settings, processes, quantization, fits)
     stage = int(zero_stage.value)
-    checkpointing = _gradient_checkpointing(settings, architecture, lambda: fits(1, stage, False))
+    asked = settings.training.micro_batch_size or 1
+    checkpointing = _gradient_checkpointing(settings, architecture, lambda: fits(asked, stage, False))
     batch = _batch(settings, processes, longest, lambda micro: fits(micro, stage, bool(checkpointing.value)))
     estimate = (
         memory.estimate(architecture, load(batch.micro, stage, bool(checkpointing.value))) if architecture else None
@@ -162,7 +157,7 @@ def make(
         recipe=settings,
         directory=str(Path(settings.output.directory) / settings.name),
         device=device,
-        device_name=machine.devices[0].name if machine.devices else f"CPU, {machine.cores} cores",
+        device_name=used[0].name if used else f"CPU, {machine.cores} cores",
         device_memory=device_memory,
         processes=processes,
         batch=batch,
@@ -183,27 +178,52 @@ def make(
 
 def count_steps(training: recipe.Training, rows: int, evaluation_rows: int) -> Steps:
     """The run in optimiser steps, for so many rows to learn from."""
-    an_epoch = max(math.ceil(rows / training.batch_size), 1)
-    total = training.max_steps or max(math.ceil(an_epoch * (training.epochs or 1)), 1)
+    an_epoch = max(-(-rows // training.batch_size), 1)
+    total = training.max_steps or max(math.ceil(an_epoch * _exact(training.epochs or 1.0)), 1)
     every = training.checkpoints.every or max(min(CHECKPOINT_STEPS, math.ceil(total / EVALUATIONS)), 1)
     evaluate = None
     if evaluation_rows:
         evaluate = min(training.evaluate_every or max(math.ceil(total / EVALUATIONS), 1), total)
-    return Steps(an_epoch, total, math.ceil(training.warmup_ratio * total), evaluate, min(every, total))
+    # The learning rate of a step that warms up begins at 0: a run of one step would learn nothing.
+    warmup = min(math.ceil(_exact(training.warmup_ratio) * total), total - 1)
+    return Steps(an_epoch, total, warmup, evaluate, min(every, total))
 
 
-def _precision(settings: recipe.Recipe, machine: Machine) -> Choice:
+def _exact(number: float) -> Fraction:
+    """The number as it was written: 0.07 × 100 is 7, and not a little more, which would be rounded up to 8."""
+    return Fraction(repr(number))
+
+
+def _trainable(adapter: recipe.Adapter, architecture: Architecture) -> int:
+    """How many parameters the adapter has. Raises `Conflict` where it would go nowhere."""
+    matrices = architecture.adapted(adapter.target_modules)
+    if architecture.matrices and not matrices:
+        known = listed(dict.fromkeys(matrix.name for matrix in architecture.matrices))
+        raise Conflict(
+            "the model has no layer that `adapter.target_modules` names",
+            ("adapter", "target_modules"),
+            f"it has {known}",
+        )
+    per_output = 1 if adapter.type == "dora" else 0  # DoRA learns one magnitude for each output as well
+    return sum(
+        matrix.count * (adapter.rank * (matrix.inputs + matrix.outputs) + per_output * matrix.outputs)
+        for matrix in matrices
+    )
+
+
+def _precision(settings: recipe.Recipe, machine: Machine, used: tuple[Device, ...]) -> Choice:
     asked = settings.model.dtype
-    capability = min((device.capability for device in machine.devices), default=0.0)
+    weakest = min(used, key=lambda device: device.capability, default=None)
     if asked != "auto":
-        if asked == "float16" and not machine.devices:
+        if asked == "float16" and weakest is None:
             raise Conflict("`float16` cannot be trained on a CPU", ("model", "dtype"), "use `bfloat16` or `float32`")
-        if asked == "bfloat16" and machine.devices and capability < 8.0:
-            name = machine.devices[0].name
-            raise Conflict(f"`{name}` does not compute bfloat16", ("model", "dtype"), "use `float16` or `float32`")
+        if asked == "bfloat16" and weakest is not None and weakest.capability < AMPERE:
+            raise Conflict(
+                f"`{weakest.name}` does not compute bfloat16", ("model", "dtype"), "use `float16` or `float32`"
+            )
         return Choice(asked, "the recipe says so")
-    if machine.devices:
-        if capability >= 8.0:
+    if weakest is not None:
+        if weakest.capability >= AMPERE:
             return Choice("bfloat16", "every device computes it")
         return Choice("float16", "the device does not compute bfloat16")
     if machine.cpu_bfloat16:
@@ -211,23 +231,27 @@ def _precision(settings: recipe.Recipe, machine: Machine) -> Choice:
     return Choice("float32", "this processor does not compute bfloat16")
 
 
-def _attention(settings: recipe.Recipe, machine: Machine, precision: str) -> Choice:
+def _attention(settings: recipe.Recipe, machine: Machine, used: tuple[Device, ...], precision: str) -> Choice:
     asked = settings.model.attention
-    able = bool(machine.devices) and machine.flash_attention and precision != "float32"
-    if asked == "flash_attention_2" and not able:
-        why = (
-            "there is no CUDA device"
-            if not machine.devices
-            else "the package `flash-attn` is not installed"
-            if not machine.flash_attention
-            else "it does not compute float32"
+    old = next((device.name for device in used if device.capability < AMPERE), None)
+    lacking = None
+    if not used:
+        lacking = "there is no CUDA device"
+    elif not machine.flash_attention:
+        lacking = "the package `flash-attn` is not installed"
+    elif old is not None:
+        lacking = f"`{old}` is too old for it"
+    elif precision == "float32":
+        lacking = "it does not compute float32"
+    if asked == "flash_attention_2" and lacking:
+        raise Conflict(
+            f"`flash_attention_2` cannot be used: {lacking}", ("model", "attention"), "`auto` takes the best there is"
         )
-        raise Conflict(f"`flash_attention_2` cannot be used: {why}", ("model", "attention"), "`auto` takes the best")
     if asked != "auto":
         return Choice(asked, "the recipe says so")
-    if able:
-        return Choice("flash_attention_2", "flash-attn is installed")
-    return Choice("sdpa", "flash-attn is not installed" if machine.devices else "the fastest on a CPU")
+    if lacking is None:
+        return Choice("flash_attention_2", "the package `flash-attn` is installed")
+    return Choice("sdpa", f"no flash attention: {lacking}" if used else "the fastest on a CPU")
 
 
 def _quantization(settings: recipe.Recipe, machine: Machine) -> str:
@@ -277,18 +301,30 @@ def _max_length(settings: recipe.Recipe, architecture: Architecture | None) -> C
     return Choice(context, "what the model was made for")
 
 
-def _zero_stage(settings: recipe.Recipe, processes: int, fits: Any) -> Choice:
+def _zero_stage(settings: recipe.Recipe, processes: int, quantization: str, fits: Any) -> Choice:
     asked, offload = settings.deepspeed.zero_stage, settings.deepspeed.offload
     if asked is not None:
         return Choice(asked, "the recipe says so")
+    if offload == "parameters" and quantization != "none":
+        raise Conflict(
+            f"`offload: parameters` needs ZeRO stage 3, which cannot share out `{quantization}` weights",
+            ("deepspeed", "offload"),
+            "use `offload: optimizer`",
+        )
     if offload == "parameters":
         return Choice(3, "parameters can be offloaded at stage 3 only")
     if offload == "optimizer":
         return Choice(2, "the optimiser's state can be offloaded from stage 1 on")
-    if fits(1, 1, True) or processes == 1:
+    checkpointing = settings.training.gradient_checkpointing != "false"
+    micro = settings.training.micro_batch_size or 1
+    if processes == 1:
+        return Choice(1, "one process has nothing to share, and gradients are summed in float32")
+    if fits(micro, 1, checkpointing):
         return Choice(1, "the model fits on each device, and gradients are summed in float32")
-    if fits(1, 2, True):
+    if fits(micro, 2, checkpointing):
         return Choice(2, "the gradients do not fit on one device")
+    if quantization != "none":
+        return Choice(2, f"the model does not fit on one device, and `{quantization}` weights cannot be shared out")
     return Choice(3, "the model does not fit on one device")
 
 
@@ -320,16 +356,19 @@ def _batch(settings: recipe.Recipe, processes: int, longest: int, fits: Any) -> 
                 f"use a divisor of {share}",
             )
         return Batch(effective, asked, share // asked, processes, "the recipe says so")
-    for micro in (size for size in range(share, 0, -1) if share % size == 0):
-        if micro == 1 or (micro * longest <= MOST_TOKENS and fits(micro)):
-            reason = "all rows of a step at once" if micro == share else "as many rows at a time as fit"
-            return Batch(effective, micro, share // micro, processes, reason)
-    raise AssertionError("every number is divisible by one")
+    sizes = range(min(share, max(MOST_TOKENS // longest, 1)), 0, -1)
+    fitting = next((size for size in sizes if share % size == 0 and fits(size)), None)
+    if fitting is None:
+        return Batch(effective, 1, share, processes, "one row at a time is the least, and may not fit")
+    reason = "all rows of a step at once" if fitting == share else "as many rows at a time as fit"
+    return Batch(effective, fitting, share // fitting, processes, reason)
 
 
 def to_json(plan: Plan) -> str:
     """The plan as it is written to `plan.json` and handed to the workers."""
-    return json.dumps(asdict(plan), indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(asdict(plan), indent=2, ensure_ascii=False) + "\n"
+    # half a character, which a file name can hold, cannot be written, and the escape for one is JSON too
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def from_json(text: str) -> Plan:

@@ -238,8 +238,8 @@ def _csv(path: str, name: str) -> Iterator[Row | Fault]:
             place = Place(name, start, text=taken[0])
             if "unexpected end" in str(error):
                 raise DataError(Problem("a quote in this row is never closed", place)) from None
-            hint = 'write a quote inside quotes twice: `""`'
-            problem = Problem("text stands between a closing quote and the next comma", place, hint)
+            doubled = 'write a quote inside quotes twice: `""`'
+            problem = Problem("text stands between a closing quote and the next comma", place, doubled)
             if "new-line character" in str(error):
                 problem = Problem("a carriage return stands outside quotes", place, "end lines with LF or CRLF")
             if not header:

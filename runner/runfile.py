@@ -16,7 +16,7 @@ def read(directory: Path) -> dict[str, Any]:
     """The run's state; empty where there is none yet."""
     try:
         state = json.loads((directory / NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return state if isinstance(state, dict) else {}
 
@@ -31,7 +31,11 @@ def update(directory: Path, **changes: Any) -> dict[str, Any]:
 
 
 def write(path: Path, text: str) -> None:
-    """A small file in one piece: whoever reads it sees the old text or the new one."""
+    """A small file in one piece: whoever reads it sees the old text or the new one, after a power cut as well."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
+    # half a character, which a file name can hold, is written as its escape, which is JSON too
+    with beside.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     beside.replace(path)

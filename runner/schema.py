@@ -38,7 +38,10 @@ class _Failures(BaseErrorHandler):  # type: ignore[misc]
 
 
 class _Validator(Validator):  # type: ignore[misc]
-    """Cerberus with our types and rules. The docstrings of rules are read by Cerberus: they are schemas."""
+    """Cerberus with our types and rules. The docstrings of rules are read by Cerberus: they are schemas.
+
+    A rule meets null too, where a value is missing, and every type that its key allows.
+    """
 
     types_mapping = {
         "text": TypeDefinition("text", (str,), ()),
@@ -79,7 +82,7 @@ class _Validator(Validator):  # type: ignore[misc]
 
     def _validate_pattern(self, pattern: str, field: str, value: Any) -> None:
         """{'type': 'string'}"""
-        if not re.fullmatch(pattern, value):
+        if isinstance(value, str) and not re.fullmatch(pattern, value):
             self._break(field, "pattern")
 
     def _validate_finite(self, finite_only: bool, field: str, value: Any) -> None:
@@ -101,11 +104,11 @@ class _Validator(Validator):  # type: ignore[misc]
 
 
 def failures(values: Mapping[str, Any]) -> list[Failure]:
-    """Every rule that the values break, in the order of the values' own keys."""
+    """Every rule that the values break, the first of each setting."""
     validator = _Validator(KEYS, error_handler=_Failures())
     validator.validate(values, normalize=False)
     found = [failure for error in validator.errors for failure in _leaves(error)]
-    return sorted(_first_of_each(found), key=lambda failure: _order(values, failure.path))
+    return list(_first_of_each(found))
 
 
 def normalized(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,19 +185,3 @@ def _first_of_each(found: list[Failure]) -> Iterator[Failure]:
         if failure.path not in seen:
             seen.add(failure.path)
             yield failure
-
-
-def _order(values: Any, path: Path) -> tuple[int, ...]:
-    """Where a path stands among the values as written; what is missing comes after its neighbours."""
-    order = []
-    for part in path:
-        names = list(values) if isinstance(values, dict) else []
-        if isinstance(part, int):
-            order.append(part)
-            values = values[part]
-        elif part in names:
-            order.append(names.index(part))
-            values = values[part]
-        else:
-            order.append(len(names))
-    return tuple(order)

@@ -38,10 +38,9 @@ LOWER_IS_BETTER = BY_LOSS
 def _parsed(text: str) -> tuple[str] | None:
     """The JSON value in a canonical spelling; None for text that is not JSON. `1` and `true` stay apart."""
     try:
-        value = json.loads(text, parse_constant=_refuse)
+        return (json.dumps(json.loads(text, parse_constant=_refuse), sort_keys=True),)
     except (ValueError, RecursionError):
         return None
-    return (json.dumps(value, sort_keys=True),)
 
 
 def _refuse(constant: str) -> Any:

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from runner.errors import printable
 from runner.plan import Choice, Plan
 from runner.scores import LOWER_IS_BETTER
 
@@ -101,7 +102,8 @@ class Watcher:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        (self.bar.console if self.bar else self.console).print(text, highlight=False, markup=False)
+        console = self.bar.console if self.bar else self.console
+        console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         handler = getattr(self, f"_on_{event['event']}", None)
@@ -128,6 +130,7 @@ class Watcher:
         self.total, self.last_step = event["total"], event["step"]
         if event["step"]:
             self.say(f"going on from step {event['step']} of {self.total}")
+        self.close()
         if self.console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.fields[facts]}"))
             self.bar = Progress(*columns, console=self.console)
@@ -184,7 +187,7 @@ def result(directory: Path, console: Console) -> None:
         ("ledger.json", "what became of every row"),
     ):
         if (directory / name).exists():
-            console.print(Text(f"{directory / name}  ").append(what, style="dim"), soft_wrap=True)
+            console.print(Text(printable(f"{directory / name}  ")).append(what, style="dim"), soft_wrap=True)
 
 
 def _show_samples(path: Path, console: Console) -> None:
@@ -212,7 +215,7 @@ def _section(console: Console, title: str) -> None:
 
 
 def _row(console: Console, name: str, value: object, reason: str = "") -> None:
-    text = Text(f"  {name:<32} {value}")
+    text = Text(printable(f"  {name:<32} {value}"))
     if reason:
         text.append(f"  ({reason})", style="dim")
     console.print(text, soft_wrap=True)
@@ -226,6 +229,8 @@ def _choice(console: Console, name: str, choice: Choice, unit: str = "") -> None
 def _setting(value: Any) -> str:
     if value is None or value == ():
         return "–"
+    if isinstance(value, bool):
+        return str(value).lower()  # as a recipe has it
     if isinstance(value, tuple):
         return ", ".join(str(getattr(item, "path", item)) for item in value)
     if hasattr(value, "__dataclass_fields__"):
@@ -244,7 +249,7 @@ def _duration(seconds: float) -> str:
 
 
 def _short(text: str) -> str:
-    flat = text.replace("\n", "⏎")
+    flat = printable(text.replace("\n", "⏎"))  # what a model writes may move a terminal's cursor
     return flat if len(flat) <= LONGEST_SHOWN else f"…{flat[-LONGEST_SHOWN:]}"
 
 

@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -19,8 +20,10 @@ from runner import scalars, secrets, syntax
 from runner.errors import Place, Problem, RecipeError
 from runner.nearest import nearest
 
-LARGEST_FILE = 128 * 1024  # bytes; the parser takes a second or two for this much
+LARGEST_FILE = 1_000_000  # bytes
+MOST_NODES = 2000  # keys and values of a recipe; what checks them takes the square of their number
 DEEPEST = 64  # levels
+MOST_SHOWN = 50  # problems of one recipe
 STANDARD_INPUT = "-"
 SMALLEST = "a recipe has at least `task`, `model` and `dataset`"
 
@@ -78,7 +81,7 @@ def recipe(text: str, file: str) -> Source:
             Problem(f"a recipe is a mapping, and this is {kind}", root, syntax.PAIR if joined else SMALLEST)
         )
     if reader.problems:
-        raise RecipeError(reader.problems)
+        raise gathered(reader.problems)
     return Source(file, value, places, reader.lines)
 
 
@@ -87,7 +90,7 @@ def override_value(text: str, start: int, file: str) -> tuple[Any, Places]:
     reader = _Reader(text, file, start)
     value, places = reader.document()
     if reader.problems:
-        raise RecipeError(reader.problems)
+        raise gathered(reader.problems)
     if not places:
         place = reader.place(0, start, max(len(text) - start, 1))
         places = {(): Written(place, place)}
@@ -130,6 +133,11 @@ def similar_file(path: str, said: str | None = None) -> str | None:
     return f"a similar name exists: `{os.path.join(said_directory, similar)}`" if similar else None
 
 
+def gathered(problems: Sequence[Problem], untold: int = 0) -> RecipeError:
+    """All the problems as one error, which shows the first where there are very many; `untold` are others, counted."""
+    return RecipeError(problems[:MOST_SHOWN], total=len(problems) + untold)
+
+
 def closest(places: Places, path: Path) -> Written | None:
     """Where the setting stands, or else the nearest setting around it; None where only the whole recipe is left."""
     while path and path not in places:
@@ -148,7 +156,7 @@ def _file_inside(directory: str) -> str | None:
 def _decoded(data: bytes, file: str) -> str:
     place = Place(file)
     if len(data) > LARGEST_FILE:
-        raise RecipeError(Problem(f"the file is larger than {LARGEST_FILE // 1024} kB", place))
+        raise RecipeError(Problem(f"the file is larger than {LARGEST_FILE // 1_000_000} MB", place))
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise RecipeError(Problem("the file is UTF-16 text", place, "save it as UTF-8"))
     if b"\0" in data:
@@ -178,6 +186,7 @@ class _Reader:
             message = f"the character U+{ord(refused.group()):04X} cannot stand in a recipe"
             raise RecipeError(Problem(message, place, "take it away"))
         self.unseen = False
+        self.nodes = 0
         self.last: Any = None
         self.parser = yaml.SafeLoader(" " * start + text[start:])
 
@@ -203,14 +212,21 @@ class _Reader:
     def _next(self) -> Any:
         try:
             self.last = self.parser.get_event()  # type: ignore[no-untyped-call]
-            return self.last
         except yaml.MarkedYAMLError as error:
-            problem = syntax.explain(error, self.raw_lines, self.place)
+            self._end(syntax.explain(error, self.raw_lines, self.place))
         except (ValueError, OverflowError):  # an escape for a character that does not exist, or a huge version
-            line = self.parser.line
-            problem = Problem("an escape or a number here means nothing", self.place(line, self.parser.column, 1))
+            place = self.place(self.parser.line, self.parser.column, 1)
+            self._end(Problem("an escape or a number here means nothing", place))
+        self.nodes += isinstance(self.last, yaml.NodeEvent)
+        if self.nodes > MOST_NODES:
+            message = f"the recipe has more than {MOST_NODES} keys and values"
+            self._end(Problem(message, self._span(self.last), "name many files by a pattern"))
+        return self.last
+
+    def _end(self, problem: Problem) -> NoReturn:
+        """Stop reading at a fault after which nothing can be told."""
         # an unseen character joins lines that were meant to be two, and is the cause of what comes after it
-        raise RecipeError(self.problems if self.unseen else [*self.problems, problem])
+        raise gathered(self.problems if self.unseen else [*self.problems, problem])
 
     def _span(self, event: Any, last: Any = None) -> Place:
         """The text of an event, or from it to the last one, as far as the end of its first line."""
@@ -223,7 +239,7 @@ class _Reader:
 
     def _node(self, event: Any, path: Path, depth: int, key: Place | None = None) -> Any:
         if depth > DEEPEST:
-            self._too_deep(event)
+            self._end(Problem(f"values are nested deeper than {DEEPEST} levels", self._span(event)))
         if isinstance(event, yaml.AliasEvent):
             self._fault(f"`*{event.anchor}` is an alias, and a recipe has none", event, "write the value itself")
             return None
@@ -319,12 +335,7 @@ class _Reader:
             event = self._next()
             level += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth + level > DEEPEST:
-                self._too_deep(event)
-
-    def _too_deep(self, event: Any) -> NoReturn:
-        raise RecipeError(
-            [*self.problems, Problem(f"values are nested deeper than {DEEPEST} levels", self._span(event))]
-        )
+                self._end(Problem(f"values are nested deeper than {DEEPEST} levels", self._span(event)))
 
 
 def _short(text: str) -> str:

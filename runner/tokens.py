@@ -27,6 +27,8 @@ from runner.special_tokens import SpecialTokens
 from runner.templates import Refused, Rendered
 
 SHOWN = 30
+# What tokenizers count as white space. Python counts four control characters more, which they can lose.
+WHITE_SPACE = "".join(chr(code) for code in range(0x3001) if chr(code).isspace() and not 0x1C <= code <= 0x1F)
 
 
 @dataclass(frozen=True)
@@ -89,22 +91,37 @@ def runs(tokens: Tokens, tokenizer: Any) -> list[tuple[str, bool]]:
 def check(rendered: Rendered, tokens: Tokens, tokenizer: Any) -> None:
     """Decodes a row, and raises `Refused` unless its ids are its text and its learned ids are its learned text.
 
-    Only what the tokenizer is known to do to any text is let pass: composing accents, and white space
-    next to special tokens.
+    Only what tokenizers are known to do to any text is let pass: composing accents, swallowing or adding
+    white space next to special tokens, and leaving out a space at the beginning of what is decoded. For that
+    last one the whole text is compared as well as its learned parts: a space too many would not show in a part.
     """
     found = runs(tokens, tokenizer)
     expected = _expected_runs(rendered)
+    if len(found) != len(expected):  # a special token may swallow the white space behind it, to the last character
+        expected = [(text, learned) for text, learned in expected if learned or text.strip(WHITE_SPACE)]
     if [learned for _, learned in found] != [learned for _, learned in expected]:
         raise Refused("the learned tokens do not lie where the learned text lies")
-    if all(_same(got, want) for (got, _), (want, _) in zip(found, expected, strict=True)):
-        return
+    exact = _check_text(rendered.text, tokens.ids, tokenizer)
     control = special_tokens.of(tokenizer).control
-    whole, text = _bare(_decode(tokens.ids, tokenizer), control), _bare(rendered.text, control)
-    if whole != text:
-        raise Refused(f"the tokenizer does not give the text back: {_difference(text, whole)}")
     for (got, learned), (want, _) in zip(found, expected, strict=True):
-        if learned and _bare(got, control) != _bare(want, control):
+        if learned and not (
+            _same(got, want)
+            or _same(got, want.removeprefix(" "))
+            or (not exact and _bare(got, control) == _bare(want, control))
+        ):
             raise Refused(f"the learned tokens are not the learned text: {_difference(want, got)}")
+
+
+def _check_text(text: str, ids: list[int], tokenizer: Any) -> bool:
+    """Whether the ids give back the text exactly; `Refused` if not even but for white space at special tokens."""
+    decoded = _decode(ids, tokenizer)
+    if _same(decoded, text):
+        return True
+    control = special_tokens.of(tokenizer).control
+    got, want = _bare(decoded, control), _bare(text, control)
+    if got != want:
+        raise Refused(f"the tokenizer does not give the text back: {_difference(want, got)}")
+    return False
 
 
 def _checked(row: Rendered, anchored: _Cut | None, tokenizer: Any, special: SpecialTokens) -> Tokens:
@@ -162,6 +179,7 @@ def _without_anchors(cut: _Cut, row: Rendered, special: SpecialTokens) -> _Cut |
 def _as_it_is(row: Rendered, tokenizer: Any) -> _Cut:
     """The text cut without anchors; `Refused` if a token reaches across a boundary, or a prompt is cut otherwise."""
     cut = _cut([row.text], tokenizer)[0]
+    _check_text(row.text, cut.ids, tokenizer)
     for boundary in row.boundaries:
         index = bisect_right(cut.spans, boundary, key=lambda span: span[1])
         before = encode_prompt(row.text[:boundary], tokenizer)
@@ -169,7 +187,7 @@ def _as_it_is(row: Rendered, tokenizer: Any) -> _Cut:
             around = row.text[max(boundary - SHOWN, 0) : boundary + SHOWN]
             raise Refused(
                 f"the tokenizer does not break where a prompt ends, in {around!r}",
-                "begin the answer otherwise: without white space, for one",
+                "end the prompt without white space, and begin the completion with a space or a new line",
             )
         cut.breaks[boundary] = index
     return cut
@@ -210,7 +228,7 @@ def _bare(text: str, control: re.Pattern[str]) -> str:
     """The text without what tokenizers do to any text: compatibility forms, and white space at special tokens."""
     parts = control.split(unicodedata.normalize("NFKC", text))
     between = control.findall(text)
-    return "".join(part.strip() + token for part, token in zip(parts, [*between, ""], strict=True))
+    return "".join(part.strip(WHITE_SPACE) + token for part, token in zip(parts, [*between, ""], strict=True))
 
 
 def _difference(want: str, got: str) -> str:

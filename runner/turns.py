@@ -173,9 +173,9 @@ def _turn(number: int, messages: Sequence[Message], reading: marks.Reading, toke
                 f"the chat template writes message {other + 1} inside the answer of message {number + 1}",
                 OTHER_TEMPLATE,
             )
-    # The end of the turn is where `cut_off` stops following the text, so its own answer has the length of this one.
-    served = before + text[start:end]
-    return Turn(start, end, stop[0], rewritten=bool(number) and not (straight and cut_off.startswith(served)))
+    # What a server would have been asked, with what would have been learned from a conversation that ends here.
+    as_served = straight and cut_off.startswith(before + text[start:end])
+    return Turn(start, end, stop[0], rewritten=bool(number) and not as_served)
 
 
 def _find(number: int, messages: Sequence[Message], reading: marks.Reading) -> marks.Extent:

@@ -88,8 +88,12 @@ def run(stage: Stage, signals: Signals, on_event: Callable[[dict[str, Any]], Non
     listener.join(timeout=GRACE)
     signals.workers = []
     if first_failed is not None:
-        raise _fault(stage, first_failed, workers[first_failed].returncode, logs)
-    if signals.received is not None and stage.name != "train":
+        code = workers[first_failed].returncode
+        reported = _fault_file(logs, stage, first_failed).exists()
+        # A worker that is told to stop before it can listen dies of the signal itself.
+        if reported or signals.received is None or code not in (errors.INTERRUPTED, -signals.received):
+            raise _fault(stage, first_failed, code, logs)
+    if signals.received is not None and (first_failed is not None or stage.name != "train"):
         raise Interrupted(Problem(f"stopped by {signals.received.name}; run the same command again to go on"))
 
 
@@ -116,7 +120,8 @@ def _start(stage: Stage, rank: int, port: int, events: int | None, fault: Path, 
         environment["TUNESMITH_EVENTS"] = str(events)
         passed = (events,)
     return subprocess.Popen(
-        [sys.executable, "-m", "runner.worker", stage.name, str(stage.directory / "plan.json")],
+        # -P: a file of the person's own that is called like a module must not be imported in its place
+        [sys.executable, "-P", "-m", "runner.worker", stage.name, str(stage.directory / "plan.json")],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=log,

@@ -46,11 +46,18 @@ FAMILIES = (
 )
 
 
-def shipped(name: str) -> str:
-    """One of the chat templates that come with TRL."""
+def _shipped_folder() -> Path:
     found = find_spec("trl")
     assert found is not None and found.origin is not None
-    return (Path(found.origin).parent / "chat_templates" / f"{name}.jinja").read_text(encoding="utf-8")
+    return Path(found.origin).parent / "chat_templates"
+
+
+SHIPPED = _shipped_folder()
+
+
+def shipped(name: str) -> str:
+    """One of the chat templates that come with TRL."""
+    return (SHIPPED / f"{name}.jinja").read_text(encoding="utf-8")
 
 
 def tokenizer_of(family: str, tokenizer: Any, dressed: Callable[..., Any]) -> Any:

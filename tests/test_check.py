@@ -5,12 +5,19 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from runner import check, errors
+from runner import check, errors, keys, recipe, schema, source
 
 BROKEN = Path(__file__).parent / "broken"
 RECIPES = sorted(BROKEN.glob("*.yaml"))
@@ -31,3 +38,319 @@ def test_golden(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if os.environ.get("WRITE_GOLDEN"):
         golden.write_text(report, encoding="utf-8")
     assert report == golden.read_text(encoding="utf-8")
+
+
+SMALLEST = "task: sft\nmodel: {name: owner/model}\ndataset: {train: rows.jsonl}\n"
+
+
+def write(folder: Path, text: str = SMALLEST, name: str = "my recipe.yaml") -> str:
+    (folder / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    (folder / name).write_text(text, encoding="utf-8")
+    return str(folder / name)
+
+
+def faults(path: str, *overrides: str) -> list[errors.Problem]:
+    with pytest.raises(errors.RecipeError) as caught:
+        check.read(path, overrides)
+    return list(caught.value.problems)
+
+
+def only(path: str, *overrides: str) -> errors.Problem:
+    (problem,) = faults(path, *overrides)
+    return problem
+
+
+def test_the_smallest_recipe_gets_every_default(tmp_path: Path) -> None:
+    read = check.read(write(tmp_path))
+    assert read.name == "my-recipe"
+    assert read.file == str(tmp_path / "my recipe.yaml")
+    assert read.model.name == "owner/model"
+    assert read.dataset.train == (recipe.Source(str(tmp_path / "rows.jsonl"), 1.0, None, (), "auto"),)
+    assert (
+        read.dataset.max_length is None and read.dataset.evaluation == () and read.dataset.evaluation_fraction is None
+    )
+    assert (read.adapter.rank, read.adapter.alpha, read.adapter.target_modules) == (16, 32.0, ("all-linear",))
+    assert (read.training.epochs, read.training.max_steps, read.training.learning_rate) == (3.0, None, 2e-4)
+    assert read.training.checkpoints == recipe.Checkpoints(None, 2, None)
+    assert read.deepspeed == recipe.DeepSpeed(None, "none", None, None)
+    assert read.output == recipe.Output(str(tmp_path / "outputs"), None)
+
+
+def test_defaults_that_follow_from_other_keys(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    assert check.read(path, ["adapter.rank=4"]).adapter.alpha == 8.0
+    training = check.read(path, ["training.max_steps=7"]).training
+    assert (training.epochs, training.max_steps) == (None, 7)
+    assert check.read(path, ["training.early_stopping={}"]).training.early_stopping == recipe.EarlyStopping(3, 0.0)
+
+
+def test_a_source_takes_what_it_does_not_say_from_the_dataset(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "task: sft\nmodel: {name: owner/model}\ndataset:\n  format: messages\n  columns: {messages: chat}\n"
+        "  train:\n    - rows.jsonl\n    - {path: owner/rows, weight: 2, split: dev, format: auto, columns: {}}\n"
+        "  evaluation: rows.jsonl\n",
+    )
+    rows = str(tmp_path / "rows.jsonl")
+    dataset = check.read(path).dataset
+    assert dataset.train == (
+        recipe.Source(rows, 1.0, None, (("messages", "chat"),), "messages"),
+        recipe.Source("owner/rows", 2.0, "dev", (), "auto"),
+    )
+    assert dataset.evaluation == (recipe.Source(rows, 1.0, None, (("messages", "chat"),), "messages"),)
+
+
+def test_whole_numbers_become_real_ones_where_the_recipe_has_them(tmp_path: Path) -> None:
+    overrides = ["training.epochs=2", "training.learning_rate=1", "adapter.alpha=8", "training.checkpoints.minutes=5"]
+    read = check.read(write(tmp_path), overrides)
+    values = (read.training.epochs, read.training.learning_rate, read.adapter.alpha, read.training.checkpoints.minutes)
+    assert [type(value) for value in values] == [float] * 4
+
+
+def test_standard_input(tmp_path: Path) -> None:
+    write(tmp_path)
+    program = "from runner import check; read = check.read('-'); print(read.name, read.dataset.train[0].path)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=SMALLEST, capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert done.stdout.split() == ["recipe", str(tmp_path / "rows.jsonl")]
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("a.yaml", "a"), ("a b!.v2.yaml", "a-b-.v2"), ("_x.yaml", "x"), ("日本.yaml", "recipe"), ("x" * 120, "x" * 96)],
+)
+def test_the_name_of_a_run_comes_from_the_file(tmp_path: Path, file: str, name: str) -> None:
+    assert check.read(write(tmp_path, name=file)).name == name
+
+
+def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
+    folder = tmp_path / "re[ci]pes"
+    (folder / "tiny").mkdir(parents=True)
+    (folder / "ad").mkdir()
+    (folder / "ad" / "adapter_config.json").write_text("{}")
+    (folder / "chat.jinja").write_text("")
+    (folder / "ds.json").write_text('{"bf16": {"enabled": true}}')
+    (folder / "w.GGUF").write_text("")
+    path = write(folder)
+    assert check.read(path, ["model.name=tiny"]).model.name == str(folder / "tiny")
+    assert check.read(path, ["model.name=./tiny/../w.GGUF"]).model.name == str(folder / "w.GGUF")
+    assert check.read(path, ["model.chat_template=chat.jinja"]).model.chat_template == str(folder / "chat.jinja")
+    assert check.read(path, ["adapter.continue_from=ad"]).adapter.continue_from == str(folder / "ad")
+    assert check.read(path, ["adapter.continue_from=o/a"]).adapter.continue_from == "o/a"
+    assert check.read(path, ["deepspeed.config=ds.json"]).deepspeed.config == str(folder / "ds.json")
+    assert check.read(path, ["output.directory=../out"]).output.directory == str(tmp_path / "out")
+    assert check.read(path, ["output.directory=/no/such/place"]).output.directory == "/no/such/place"
+    assert check.read(path, ["dataset.train=ad"]).dataset.train[0].path == str(folder / "ad")
+    pattern = check.read(path, ["dataset.train=ro*.jsonl"]).dataset.train[0].path
+    assert glob.glob(pattern) == [str(folder / "rows.jsonl")]
+
+
+@pytest.mark.parametrize("name", ["gpt2", "owner/name", "Qwen/Qwen3-0.6B", "a_b/c.d"])
+def test_hub_ids(tmp_path: Path, name: str) -> None:
+    assert check.read(write(tmp_path), [f"model.name={name}"]).model.name == name
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b/c", "-a/b", "a/b-", "a--b", "a/b..c", "a b", "a/b.git", "x" * 97, "https://hub.co/a"]
+)
+def test_what_is_no_hub_id(tmp_path: Path, name: str) -> None:
+    problem = only(write(tmp_path), f"model.name={name}")
+    assert problem.message.endswith("is neither a directory nor a Hub id")
+    assert problem.hint == "a Hub id looks like `owner/name`"
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    path = write(tmp_path)
+    for key in ("dataset.train", "deepspeed.config", "model.chat_template"):
+        assert only(path, f"{key}=pipe.jsonl").message == "`pipe.jsonl` is a pipe or device, and a file is needed"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[" * 100_000, '{"a": NaN}', '{"a": 1, "a": 2}', '{"a": ' + "9" * 5000 + "}", "\0", "[]"]
+)
+def test_deepspeed_settings_that_are_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "ds.json").write_text(text)
+    assert only(write(tmp_path), "deepspeed.config=ds.json").message
+
+
+def test_overrides_are_typed_and_shown_as_such(tmp_path: Path) -> None:
+    path = write(tmp_path, SMALLEST + "training: {epochs: 1, seed: 3}\n")
+    read = check.read(path, ["training.epochs=2", "training.epochs=4", "evaluation.metrics=[loss]", "name='7'"])
+    assert (read.training.epochs, read.training.seed, read.evaluation.metrics, read.name) == (4.0, 3, ("loss",), "7")
+    error = errors.RecipeError(only(path, "training.epochs=three"))
+    assert errors.report(error) == (
+        "error: `training.epochs` must be a number, found the text `three`\n"
+        " --> --set:1:17\n"
+        "  |\n"
+        "1 | training.epochs=three\n"
+        "  |                 ^^^^^"
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "message", "column"),
+    [
+        ("training.epoch=2", "unknown key `epoch` in `training`", 10),
+        ("training.epoch=null", "unknown key `epoch` in `training`", 10),
+        ("trainin.epochs=2", "unknown key `trainin`", 1),
+        ("training.epochs", "the override has no `=`", 1),
+        ("=2", "the override names no key before its `=`", 1),
+        ("training..epochs=2", "a key is missing at the `.`", 1),
+        ("training.epochs=", "`training.epochs` is given no value", 1),
+        ("name=#x", "the value of `name` reads as a comment", 6),
+        ("training.epochs=[1", "the `[` that opens here is not closed", 17),
+        ("training.epochs=&a 1", "`&a` is an anchor, and a recipe has none", 17),
+        ("name.x=1", "`name` is text and has no key `x`", 6),
+        ("dataset.train.1.path=x", "`dataset.train` has 1 item, counted from 0, and no `1`", 15),
+        ("dataset.train.first=x", "`dataset.train` is a list, and `first` is no number", 15),
+        ("dataset.train.0.wieght=1", "unknown key `wieght` in `dataset.train[0]`", 17),
+        ("dataset.train.0=null", "`dataset.train[0]` has no value", 17),
+        ("dataset.train=[{path: rows.jsonl, wieght: 1}]", "unknown key `wieght` in `dataset.train[0]`", 35),
+        ("model.name=null", "missing key `name` in `model`", 1),
+        ("output.hub.private=false", "missing key `repository` in `output.hub`", 8),
+        ("name=\udce9", "the character U+DCE9 cannot stand in a recipe", 6),
+    ],
+)
+def test_faults_in_overrides(tmp_path: Path, override: str, message: str, column: int) -> None:
+    text = "task: sft\nname: x\nmodel:\n  name: owner/model\ndataset:\n  train:\n    - path: rows.jsonl\n"
+    problem = only(write(tmp_path, text), override)
+    assert problem.place is not None
+    assert (problem.message, problem.place.column) == (message, column)
+    assert errors.report(errors.RecipeError(problem)).encode()
+
+
+def test_an_override_of_null_puts_the_default_back(tmp_path: Path) -> None:
+    path = write(tmp_path, SMALLEST + "training: {epochs: 1, warmup_ratio: 0.5}\n")
+    assert check.read(path, ["training.epochs=null"]).training.epochs == 3.0
+    assert check.read(path, ["training.epochs=null", "training.max_steps=5"]).training.max_steps == 5
+    assert check.read(path, ["training=null"]).training.warmup_ratio == 0.03
+    assert check.read(path, ["training.early_stopping.patience=~"]).training.early_stopping is None
+    assert check.read(path, ["output.hub.private=null"]).output.hub is None
+
+
+def test_an_item_of_a_list_can_be_overridden(tmp_path: Path) -> None:
+    text = SMALLEST.replace("rows.jsonl", "[{path: rows.jsonl, weight: 2}]")
+    assert check.read(write(tmp_path, text), ["dataset.train.0.weight=0.5"]).dataset.train[0].weight == 0.5
+
+
+def test_all_faults_of_overrides_come_at_once(tmp_path: Path) -> None:
+    assert len(faults(write(tmp_path), "a", "training.epochs=[", "=1")) == 3
+    assert len(faults(write(tmp_path), "training.epochs=x", "traning.seed=1")) == 2
+
+
+def token(shape: str) -> str:
+    """A text that is shaped like a secret, put together here so that no scanner takes this file to hold one."""
+    return {
+        "hf": "hf_" + "Ab1" * 12,
+        "sk": "sk-" + "Cd2" * 12,
+        "aws": "AKIA" + "ABCD1234" * 2,
+        "github": "ghp_" + "Ef3" * 12,
+        "wandb": "0123456789abcdef" * 2 + "01234567",
+    }[shape]
+
+
+@pytest.mark.parametrize("shape", ["hf", "sk", "aws", "github", "wandb"])
+@pytest.mark.parametrize(
+    "key", ["tracking.wandb", "training.epochs", "model.name", "name", "dataset.train.0.path", "tokn"]
+)
+def test_no_fault_tells_a_secret(tmp_path: Path, shape: str, key: str) -> None:
+    text = "task: sft\nmodel: {name: owner/model}\ndataset: {train: [{path: rows.jsonl}]}\n"
+    with pytest.raises(errors.RecipeError) as caught:
+        check.read(write(tmp_path, text), [f"{key}={token(shape)}"])
+    assert any("looks like a secret" in problem.message for problem in caught.value.problems)
+    for style in ("text", "json", "github"):
+        assert token(shape) not in errors.report(caught.value, style)
+
+
+def test_a_secret_in_the_recipe_is_not_shown(tmp_path: Path) -> None:
+    path = write(tmp_path, SMALLEST + f"tracking: {{wandb: {token('wandb')}, mlflo: x}}\n")
+    with pytest.raises(errors.RecipeError) as caught:
+        check.read(path)
+    report = errors.report(caught.value)
+    assert token("wandb") not in report and "`tracking.wandb` looks like a secret" in report
+    assert "mlflow" in report
+
+
+def test_a_key_that_names_a_secret_shows_no_line(tmp_path: Path) -> None:
+    problem = only(write(tmp_path, SMALLEST + "output: {hub: {repository: a/b, token: correct-horse}}\n"))
+    assert problem.place is not None and problem.place.text is None
+    assert "HF_TOKEN" in str(problem.hint)
+
+
+def test_a_commit_is_no_secret(tmp_path: Path) -> None:
+    assert check.read(write(tmp_path), [f"model.revision={token('wandb')}"]).model.revision == token("wandb")
+
+
+def test_very_many_faults_are_counted_and_the_first_shown(tmp_path: Path) -> None:
+    path = write(tmp_path, SMALLEST + "".join(f"key{number}: 1\n" for number in range(500)))
+    with pytest.raises(errors.RecipeError) as caught:
+        check.read(path)
+    assert (len(caught.value.problems), caught.value.total) == (50, 500)
+    assert errors.report(caught.value).endswith("Found 500 problems; the first 50 are shown")
+
+
+def test_rules_let_sound_settings_pass(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    for overrides in (
+        ["training.batch_size=12", "training.micro_batch_size=3", "deepspeed.processes=4"],
+        ["deepspeed.zero_stage=3", "deepspeed.offload=parameters"],
+        ["deepspeed.offload=parameters"],
+        ["adapter.type=qlora"],
+        ["adapter.type=qlora", "model.quantization=nf4", "deepspeed.zero_stage=2"],
+        ["adapter.type=dora", "model.quantization=int8"],
+        ["evaluation.metrics=[loss]", "evaluation.samples=0"],
+        ["training.scheduler=constant"],
+        ["dataset.train=owner/rows", "dataset.split=train[:10]"],
+        ["adapter.target_modules=[all-linear]"],
+    ):
+        check.read(path, overrides)
+
+
+def test_every_recipe_of_this_repository_is_sound() -> None:
+    recipes = sorted((BROKEN.parents[1] / "recipes").rglob("*.yaml"))
+    assert recipes
+    for file in recipes:
+        if model_is_here(file):
+            check.read(str(file))
+
+
+def model_is_here(file: Path) -> bool:
+    """The demo's model is fetched by `make demo`; without it, its recipe cannot be sound."""
+    names = [line.split("#")[0].partition("name:")[2].strip() for line in file.read_text().splitlines()]
+    return all((file.parent / name).exists() for name in names if name.endswith(".gguf"))
+
+
+def test_nothing_heavy_is_imported() -> None:
+    program = "import sys; from runner import check; check.read(sys.argv[1]); print(*sys.modules)"
+    file = BROKEN.parents[1] / "recipes" / "sft_instruction.yaml"
+    done = subprocess.run([sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=True)
+    heavy = {"torch", "transformers", "trl", "peft", "datasets", "deepspeed", "accelerate", "huggingface_hub", "numpy"}
+    assert not heavy & set(done.stdout.split())
+    assert "cerberus" in done.stdout.split()
+
+
+KEY_NAMES = sorted({path[-1] for path, _ in schema.walk()} | {"path", "weight", "odd"})
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["auto", "rows.jsonl"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEY_NAMES), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.sampled_from(sorted(keys.KEYS)), VALUES, max_size=8))
+def test_any_values_are_a_recipe_or_a_recipe_error(values: dict[str, Any]) -> None:
+    text = yaml.safe_dump(values, allow_unicode=True)
+    try:
+        written = source.recipe(text, "recipe.yaml")
+        check.settle(written, str(BROKEN / "recipe.yaml"))
+    except errors.RecipeError as error:
+        for style in ("text", "json", "github"):
+            assert errors.report(error, style).encode()

@@ -1,4 +1,4 @@
-"""From the sources of a recipe to samples: what is taken, what is held out, what is refused, and that no row vanishes."""
+"""From the sources of a recipe to samples: what is taken, held out and refused, and that no row vanishes."""
 
 from __future__ import annotations
 
@@ -123,6 +123,8 @@ def test_a_pattern_that_matches_nothing_or_more_than_data_is_told() -> None:
 def test_columns_are_renamed_even_where_they_trade_places() -> None:
     write("a.jsonl", [{"question": "q", "answer": "a", "prompt": "old"}])
     columns = (("prompt", "question"), ("completion", "answer"))
+    (row,) = dataset.rows([source("a.jsonl", columns=columns)])
+    assert isinstance(row, Row) and row.values == {"prompt": "q", "completion": "a"}
     assert read([source("a.jsonl", columns=columns)]).train[0].example == Instruction("q", "a")
     write("a.jsonl", [pair(1)])
     columns = (("prompt", "completion"), ("completion", "prompt"))
@@ -175,7 +177,7 @@ def test_faults_of_all_sources_come_together_files_first() -> None:
     write("b.jsonl", [{"prompt": 1, "completion": 2}])
     found = told([source("a.jsonl"), source("none.jsonl")], [source("b.jsonl"), source("none.json")])
     assert [place for place, _, _ in found] == [
-        "none.jsonl", "none.json", "a.jsonl:2", "a.jsonl:3", "b.jsonl:1", "b.jsonl:1"
+        "none.jsonl", "none.json", "a.jsonl:2:2", "a.jsonl:3", "b.jsonl:1", "b.jsonl:1"
     ]  # fmt: skip
 
 
@@ -192,7 +194,7 @@ def test_bad_rows_are_left_out_and_kept_as_rejected_where_that_is_asked() -> Non
     data = read("a.jsonl", on_bad_row="skip")
     assert prompts(data.train) == ["p1", "p3"]
     assert [(str(row.place), row.problem.message, row.raw) for row in data.rejected] == [
-        ("a.jsonl:2", "not valid JSON: the text ends before its value is complete", '{"prompt": '),
+        ("a.jsonl:2:12", "not valid JSON: the text ends before its value is complete", '{"prompt": '),
         ("a.jsonl:3", "`completion` is empty", json.dumps(pair(2, completion=""))),
         ("a.jsonl:4", "`prompt` is a number, not text; `completion` is a number, not text",
          '{"prompt": 1, "completion": 2}'),

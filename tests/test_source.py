@@ -62,19 +62,12 @@ def read_faults(path: Path | str) -> list[errors.Problem]:
         ("'3'", "3"),
         ('"true"', "true"),
         ("''", ""),
-        ("!", None),
         ("٣", "٣"),
         (".", "."),
-        ("-", "-"),
         ("1e", "1e"),
     ],
 )
 def test_scalars_follow_yaml_1_2(written: str, value: object) -> None:
-    if written == "!":
-        assert "tags" in faults("key: ! x")[0].message
-        return
-    if written == "-":
-        written = "'-'"
     found = source.recipe(f"key: {written}\n", "recipe.yaml").values["key"]
     assert found == value and type(found) is type(value)
 
@@ -165,7 +158,7 @@ def test_sentences(text: str, message: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["[" * 120_000, "{a: " * 30_000, "- " * 60_000, "? " * 60_000, "[{a: " * 20_000, "[? " * 30_000, "{" * 120_000]
+    ["[" * 900_000, "{a: " * 200_000, "- " * 400_000, "? " * 400_000, "[{a: " * 20_000, "[? " * 30_000, "{" * 120_000]
     + ["\n".join(" " * level + "a:" for level in range(400))],
 )
 def test_deep_nesting_is_a_plain_error_and_soon(text: str) -> None:
@@ -217,7 +210,13 @@ def test_a_file_too_large_is_not_read_whole(tmp_path: Path) -> None:
     file = tmp_path / "large.yaml"
     with file.open("wb") as opened:
         opened.truncate(10_000_000_000)
-    assert read_faults(file)[0].message == "the file is larger than 128 kB"
+    assert read_faults(file)[0].message == "the file is larger than 1 MB"
+
+
+def test_very_many_keys_are_refused() -> None:
+    text = "a: [" + ", ".join("b" * 1997) + "]"
+    assert len(source.recipe(text, "recipe.yaml").values["a"]) == 1997
+    assert faults(text.replace("]", ", b]"))[0].message == "the recipe has more than 2000 keys and values"
 
 
 def test_what_is_no_recipe_file(tmp_path: Path) -> None:

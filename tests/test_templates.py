@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from families import FAMILIES, shipped, tokenizer_of
+from families import FAMILIES, SHIPPED, shipped, tokenizer_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -185,8 +185,12 @@ def test_any_text_is_learned_to_the_letter(contents: list[tuple[str, str]], toke
     rendered = templates.render(Chat(tuple(turns)), tokenizer, "completions", use_template=True)
     answers = [answer + "<|im_end|>" for _, answer in contents]
     assert [rendered.text[start:end] for start, end in rendered.learned] == answers
-    encoded = tokens.encode(rendered, tokenizer)
-    assert [run for run, yes in tokens.runs(encoded, tokenizer) if yes] == answers
+    try:
+        encoded = tokens.encode(rendered, tokenizer)
+    except templates.Refused:  # some control characters are not in the vocabulary, and are lost without a word
+        assert tokenizer.decode(tokens.encode_prompt(rendered.text, tokenizer)) != rendered.text
+    else:
+        assert [run for run, yes in tokens.runs(encoded, tokenizer) if yes] == answers
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -220,7 +224,7 @@ REFUSING = {
     "no content": (chatml("message.content", "'fixed'"), "it leaves it out"),
     "no end of turn": (chatml("<|im_end|>\n' }}", "\n' }}"), "the model would never learn to stop"),
     "end only behind the last turn": (
-        chatml("+ '<|im_end|>\n' }}", "+ ('<|im_end|>\n' if loop.last else '\n') }}"),
+        chatml("+ '<|im_end|>\n' }}", "+ ('<|im_end|>\n' if loop.last or message.role == 'user' else '\n') }}"),
         "ends message 2 with `<|im_end|>` only where nothing follows it",
     ),
     "no generation prompt": (
@@ -232,7 +236,10 @@ REFUSING = {
         "asks for an answer in one way and shows it in another: the prompt for message 2 ends with",
     ),
     "the question again in the answer": (
-        chatml("message.content", "((loop.previtem.content + ': ') if loop.previtem else '') + message.content"),
+        chatml(
+            "message.content",
+            "((loop.previtem.content + ': ') if message.role == 'assistant' else '') + message.content",
+        ),
         "writes message 1 inside the answer of message 2",
     ),
     "raises": ("{{ raise_exception('roles must alternate') }}", "refuses the conversation: roles must alternate"),
@@ -420,29 +427,21 @@ def test_messages_behind_the_last_answer_are_no_part_of_the_prompt(tokenizer: An
 # every template that TRL ships
 
 
-def test_every_shipped_template_is_proved_or_refused(tokenizer: Any, dressed: Callable[..., Any]) -> None:
-    names = sorted(path.stem for path in Path(shipped_folder()).glob("*.jinja") if not path.stem.endswith("_training"))
+def test_every_shipped_template_is_proved_or_refused(dressed: Callable[..., Any]) -> None:
+    names = sorted(path.stem for path in SHIPPED.glob("*.jinja") if not path.stem.endswith("_training"))
     assert len(names) > 20
     control = re.compile(r"<\|[^|<>'\"{} ]+\|>|<｜[^｜]+｜>|<\w+_of_turn>|<\|?turn\|?>")
+    other = dressed(None, bos_token="<bos>", eos_token="<eos>")
+    other.add_tokens(sorted({token for name in names for token in control.findall(shipped(name))}), special_tokens=True)
     outcomes = {}
     for name in names:
-        template = shipped(name)
-        ends = {"bos_token": "<bos>", "eos_token": "<eos>"} if "bos_token" in template else {}
-        other = dressed(template, tuple(sorted(set(control.findall(template)))), **ends)
+        other.chat_template = shipped(name)
         try:
-            (answer,) = learned(SHORT, other)
+            rendered = templates.render(SHORT, other, "completions", use_template=True)
         except templates.Refused as refused:
             outcomes[name] = refused.reason
         else:
-            stop = templates.render(SHORT, other, "completions", use_template=True).stops[0]
-            assert answer.endswith("4" + stop), name
+            ((start, end),) = rendered.learned
+            assert rendered.text[start:end].endswith("4" + rendered.stops[0]), name
             outcomes[name] = "proved"
     assert sum(outcome == "proved" for outcome in outcomes.values()) > len(names) / 2, outcomes
-
-
-def shipped_folder() -> Path:
-    from importlib.util import find_spec
-
-    found = find_spec("trl")
-    assert found is not None and found.origin is not None
-    return Path(found.origin).parent / "chat_templates"

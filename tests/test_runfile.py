@@ -1,0 +1,62 @@
+"""The state of a run: read whatever is there, written in one piece."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from pathlib import Path
+
+import pytest
+
+from runner import runfile
+
+
+def test_changes_are_laid_over_what_is_there(tmp_path: Path) -> None:
+    assert runfile.read(tmp_path) == {}
+    runfile.update(tmp_path, status="preparing", name="a")
+    state = runfile.update(tmp_path, status="training", exit_code=None)
+    assert runfile.read(tmp_path) == state
+    assert (state["status"], state["name"], state["exit_code"]) == ("training", "a", None)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", state["updated"])
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_a_status_is_one_of_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError):
+        runfile.update(tmp_path, status="finished")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"5", b"\xff", b"\0" * 100, b"[" * 100_000])
+def test_what_is_no_state_is_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / runfile.NAME).write_bytes(content)
+    assert runfile.read(tmp_path) == {}
+    assert runfile.update(tmp_path, status="done")["status"] == "done"
+
+
+def test_any_text_can_be_written(tmp_path: Path) -> None:
+    runfile.update(tmp_path, file="é \u2028 caf\udce9")
+    assert runfile.read(tmp_path)["file"] == "é \u2028 caf\udce9"
+    assert "é" in (tmp_path / runfile.NAME).read_text()
+
+
+def test_whoever_reads_sees_a_whole_state(tmp_path: Path) -> None:
+    runfile.update(tmp_path, round=0, more="x" * 100_000)
+    ended = threading.Event()
+    torn: list[str] = []
+
+    def watch() -> None:
+        while not ended.is_set():
+            text = (tmp_path / runfile.NAME).read_text()
+            try:
+                json.loads(text)
+            except ValueError:
+                torn.append(text)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for number in range(30):
+        runfile.update(tmp_path, round=number)
+    ended.set()
+    watcher.join()
+    assert not torn
