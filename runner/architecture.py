@@ -242,6 +242,8 @@ def _gguf_value(file: BinaryIO, kind: int) -> Any:
         return _gguf_string(file)
     if kind == GGUF_ARRAY:
         item, length = struct.unpack("<IQ", file.read(12))
+        if length > LARGEST_HEADER:
+            raise struct.error("an array longer than any header")
         if item in GGUF_SCALARS:
             file.seek(length * struct.calcsize("<" + GGUF_SCALARS[item]), os.SEEK_CUR)
         else:

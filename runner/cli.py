@@ -175,7 +175,7 @@ def _push(options: argparse.Namespace) -> int:
     directory = Path(options.directory)
     recipe = runfile.read(directory).get("recipe")
     output = recipe.get("output") if isinstance(recipe, dict) else None
-    if not isinstance(output, dict) or "hub" not in output:
+    if recipe is None or not isinstance(output, dict) or "hub" not in output:
         hint = "name the directory that `train` wrote to, such as `outputs/demo`"
         raise RecipeError(Problem(f"`{directory}` holds no run", hint=hint))
     supervise.push(directory, recipe, show.Watcher(_console()))

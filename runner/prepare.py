@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from trl import pack_dataset
 
 import runner
 from runner import dataset, encoding, model, templates, tokens
@@ -102,6 +101,8 @@ def _table(rows: Sequence[TokenRow]) -> datasets.Dataset:
 
 def _packed(rows: datasets.Dataset, most: int) -> datasets.Dataset:
     """Rows laid end to end into longer ones, by TRL's best fit; `seq_lengths` says where each begins."""
+    from trl import pack_dataset  # it imports trainers and takes seconds, and few runs need it
+
     packed = pack_dataset(rows.select_columns(["input_ids", "labels"]), most, "bfd")
     lengths = [len(ids) for ids in packed["input_ids"]]
     learned = [sum(label != encoding.NOT_LEARNED for label in labels) for labels in packed["labels"]]

@@ -52,6 +52,8 @@ def run(plan: Plan, stop_requested: Callable[[], bool]) -> bool:
     probe_rows = probe_rows.select(range(min(training.PROBE_ROWS, len(probe_rows))))
     stopper = training.Stopper(stop_requested, plan.recipe.training.checkpoints.minutes)
     trainer.add_callback(stopper)
+    if plan.packing.value != "none":
+        trainer.add_callback(training.BeforeTraining(trainer.prove_isolation))
     trainer.add_callback(
         training.Publisher(plan, folder, settings, lambda: _undisturbed(lambda: trainer.mean_loss(probe_rows)))
     )
@@ -62,8 +64,6 @@ def run(plan: Plan, stop_requested: Callable[[], bool]) -> bool:
         trainer.add_callback(training.Reporter(_tokens(plan, train_rows), plan.steps.an_epoch, tell))
         checkpoint.discard_unfinished(folder)
         _log_start(plan, resumed)
-    if plan.packing.value != "none":
-        trainer.prove_isolation()
     if resumed is None or resumed[1].step < trainer.args.max_steps:
         trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
     finished = not stopper.stopped

@@ -73,6 +73,16 @@ def announce_trackers(plan: Plan) -> None:
         os.environ["MLFLOW_EXPERIMENT_NAME"] = tracking.mlflow
 
 
+class BeforeTraining(TrainerCallback):
+    """Runs a check when the model has been wrapped and no step has been taken."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self.check = check
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.check()
+
+
 class Publisher(TrainerCallback):
     """Turns each folder that transformers has written into a published checkpoint, on the first process."""
 

@@ -26,6 +26,7 @@ from runner.errors import Interrupted, OutOfMemory, Place, Problem, RunError, Us
 GRACE = 20.0  # seconds that the other processes get to end after one has failed
 LOG_LINES = 12  # of a failed worker's log, shown with its fault
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+ENDS = [-number for number in FORWARDED]  # the exit codes of processes that these signals ended
 # The libraries ask the outside for nothing that the recipe does not name, and print no progress bars into the logs.
 QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -59,7 +60,8 @@ class Signals:
         self.received = signal.Signals(number)
         for worker in self.workers:
             if worker.poll() is None:
-                worker.send_signal(number)
+                # A Python that starts up turns SIGINT into a traceback, and SIGTERM into nothing but its end.
+                worker.send_signal(signal.SIGTERM if number == signal.SIGINT else number)
 
 
 def run(stage: Stage, signals: Signals, on_event: Callable[[dict[str, Any]], None]) -> None:
@@ -91,7 +93,7 @@ def run(stage: Stage, signals: Signals, on_event: Callable[[dict[str, Any]], Non
         code = workers[first_failed].returncode
         reported = _fault_file(logs, stage, first_failed).exists()
         # A worker that is told to stop before it can listen dies of the signal itself.
-        if reported or signals.received is None or code not in (errors.INTERRUPTED, -signals.received):
+        if reported or signals.received is None or code not in (errors.INTERRUPTED, *ENDS):
             raise _fault(stage, first_failed, code, logs)
     if signals.received is not None and (first_failed is not None or stage.name != "train"):
         raise Interrupted(Problem(f"stopped by {signals.received.name}; run the same command again to go on"))

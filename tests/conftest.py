@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
+from small_model import MODEL
 
-MODEL = Path(__file__).parent.parent / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+pytest_plugins = ["hub_server", "runs"]
 
 
 @pytest.fixture(scope="session")
 def tokenizer() -> Any:
     """The tokenizer of SmolLM2-135M-Instruct, or of the directory or .gguf file in `TUNESMITH_TEST_MODEL`."""
-    path = Path(os.environ.get("TUNESMITH_TEST_MODEL", MODEL))
-    if not path.exists():
-        pytest.fail(f"the tests need a model: put one at `{path}`, or name one in `TUNESMITH_TEST_MODEL`")
+    if not MODEL.exists():
+        pytest.fail(f"the tests need a model: put one at `{MODEL}`, or name one in `TUNESMITH_TEST_MODEL`")
     from transformers import AutoTokenizer
 
-    if path.suffix == ".gguf":
-        return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    return AutoTokenizer.from_pretrained(path)
+    if MODEL.suffix == ".gguf":
+        return AutoTokenizer.from_pretrained(MODEL.parent, gguf_file=MODEL.name)
+    return AutoTokenizer.from_pretrained(MODEL)
 
 
 @pytest.fixture(scope="session")

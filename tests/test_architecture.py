@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MODEL
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from settled import CPU, recipe_of
+from small_model import MODEL
 
 from runner import architecture, plan
 from runner.architecture import Matrix, UnreadableModel
@@ -317,6 +317,13 @@ def test_what_is_no_gguf_file(tmp_path: Path, content: bytes) -> None:
 def test_another_version_of_gguf(tmp_path: Path, version: int) -> None:
     with pytest.raises(UnreadableModel, match=f"version {version}; versions 2 and 3"):
         read_gguf(tmp_path / "a.gguf", gguf([], [], version))
+
+
+@pytest.mark.parametrize("length", [2**27, 2**61, 2**62, 2**63, 2**64 - 1])
+def test_an_array_longer_than_the_file(tmp_path: Path, length: int) -> None:
+    for item in (0, 8, 9, 10):
+        with pytest.raises(UnreadableModel, match="not a whole GGUF file"):
+            read_gguf(tmp_path / "a.gguf", gguf([("x", 9, struct.pack("<IQ", item, length))], [("a", [1])]))
 
 
 def test_arrays_in_arrays_without_end(tmp_path: Path) -> None:

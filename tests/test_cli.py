@@ -127,7 +127,7 @@ def test_a_machine_that_cannot_do_it(run: Run) -> None:
     code, out, err = run("plan", "good.yaml", "--machine", "h100:8", "--set", "training.batch_size=9")
     assert (code, out) == (2, "")
     assert "which 8 processes cannot share evenly" in err
-    assert " --> --set:1:1" in err
+    assert " --> --set:1:21" in err
 
 
 @pytest.mark.parametrize("machine", ["nonsense", "h100:0", "cpu:1:2:3"])
@@ -201,7 +201,7 @@ def test_a_folder_that_holds_no_run(run: Run) -> None:
             (Path(name) / runfile.NAME).write_text(content)
         code, out, err = run("push", name)
         assert (code, out) == (2, "")
-        assert err == f"error: `{name}` holds no run\nhint: name the directory that `train` wrote to, such as `outputs/demo`\n"  # fmt: skip
+        assert err.startswith(f"error: `{name}` holds no run\nhint: name the directory that `train` wrote to")
     assert run("push", "good.yaml")[0] == 2
     assert not Path("nowhere").exists()
 

@@ -180,6 +180,14 @@ def test_no_space_is_learned_that_the_text_does_not_have(kind: str, prompt: str,
     assert encoded.ids[: encoded.learned.index(True)] == ids(prompt, tokenizer)
 
 
+def test_two_beginnings_are_refused_in_such_a_tokenizer_too() -> None:
+    tokenizer = sentencepiece("prepend")
+    tokenizer.chat_template = "{{ bos_token }}" + tokenizer.chat_template
+    rendered = templates.render(Instruction("a", "b"), tokenizer, "completions", use_template=True)
+    with pytest.raises(Refused, match="two beginning-of-sequence tokens"):
+        tokens.encode(rendered, tokenizer)
+
+
 def test_composed_accents_are_let_pass(dressed: Callable[..., Any]) -> None:
     from tokenizers.normalizers import NFC
 

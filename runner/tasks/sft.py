@@ -14,14 +14,11 @@ from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
-from runner import batches, learned_head, model, training
+from runner import batches, isolation, learned_head, model, training
 from runner.adapters import ADAPTERS
 from runner.batches import FILLER, Order
 from runner.encoding import NOT_LEARNED
-from runner.errors import Problem, RunError
 from runner.plan import Plan
-
-LEAK = 1e-3  # of a loss, relative: what rounding may make of the same row
 
 
 class Trainer(SFTTrainer):
@@ -75,32 +72,20 @@ class Trainer(SFTTrainer):
         return float(sums[0] / sums[1])
 
     def prove_isolation(self) -> None:
-        """Raise RunError unless a row's loss is the same whatever row is packed in front of it.
+        """Raise RunError where rows that are laid together see each other. Runs on the wrapped model."""
+        rows = Rows(self.train_dataset)
+        vocabulary = self.model.config.get_text_config().vocab_size
+        isolation.prove(rows[0], rows[1 % len(rows)], vocabulary, self.data_collator, self._batch_loss)
 
-        Two rows of the training data are laid together, then again with every token of the first one exchanged.
-        """
-        first, second = (Rows(self.train_dataset)[number % len(self.train_dataset)] for number in (0, 1))
-        losses = []
-        for shift in (0, 1):
-            size = self.model.config.get_text_config().vocab_size
-            front = [(token + shift * (size // 2)) % size for token in first["input_ids"]]
-            pieces = [{"input_ids": front, "labels": [NOT_LEARNED] * len(front)}, second]
-            if "seq_lengths" in first:
-                pieces[0]["seq_lengths"] = [len(front)]
-            inputs = self._prepare_inputs(self.data_collator(pieces))
-            learned = (inputs["labels"][:, 1:] != NOT_LEARNED).sum()
-            with torch.no_grad():
-                losses.append(self.compute_loss(self.model.eval(), inputs, num_items_in_batch=learned).item())
+    def _batch_loss(self, batch: dict[str, Any]) -> float:
+        inputs = self._prepare_inputs(batch)
+        learned = (inputs["labels"][:, 1:] != NOT_LEARNED).sum()
+        self.model_wrapped.eval()
+        with torch.no_grad():
+            loss = self.compute_loss(self.model_wrapped, inputs, num_items_in_batch=learned)
+        self.model_wrapped.train()
         self._metrics["eval"].clear()
-        if abs(losses[0] - losses[1]) > LEAK * max(abs(losses[0]), 1.0):
-            raise RunError(
-                Problem(
-                    f"packed rows see each other: a row's loss is {losses[0]:.4f} or {losses[1]:.4f}, "
-                    "by what stands in front of it",
-                    hint=f"use `training.packing: none`; `{self.plan.attention.value}` attention of this model "
-                    "does not keep rows apart",
-                )
-            )
+        return float(loss.item())
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """The loss of the held-out rows: every learned token counts the same, in whichever row it stands."""

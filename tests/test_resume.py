@@ -1,0 +1,97 @@
+"""Runs that are stopped: by a signal, by `kill -9`, by a torn checkpoint. The same command ends in the same adapter."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runs import SECONDS, events, run_of, tunesmith, write_recipe
+
+pytestmark = pytest.mark.slow
+
+CHANGES: dict[str, Any] = {
+    "adapter": {"dropout": 0.05},
+    "training": {"max_steps": 40, "micro_batch_size": 2, "checkpoints": {"every": 2, "keep": 3}},
+}
+
+
+def adapter(recipe: Path) -> bytes:
+    return (run_of(recipe) / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recipe of a run that nobody stopped."""
+    recipe = write_recipe(tmp_path_factory.mktemp("whole"), tiny_model, CHANGES)
+    command = tunesmith("train", recipe)
+    assert command.code == 0, command.out + command.err
+    return recipe
+
+
+def start(recipe: Path) -> subprocess.Popen[str]:
+    """Start a run, and come back when it has published its first checkpoint."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runner.cli", "train", str(recipe)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + SECONDS
+    while not list((run_of(recipe) / "checkpoints").glob("step-*")):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    """The process ids of a supervisor's children."""
+    return [int(each) for each in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def test_a_signal_saves_and_the_same_command_goes_on(whole: Path, tiny_model: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, tiny_model, CHANGES)
+    process = start(recipe)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 75, output
+    assert "saved a checkpoint" in output and "Traceback" not in output
+    stopped_at = events(run_of(recipe))[-1]["step"]
+    assert stopped_at < 40
+    again = tunesmith("train", recipe)
+    assert again.code == 0, again.out + again.err
+    assert f"going on from step {stopped_at} of 40" in again.out
+    assert [event["step"] for event in events(run_of(recipe))] == list(range(1, 41))
+    assert adapter(recipe) == adapter(whole)
+
+
+def test_kill_9_costs_one_interval(whole: Path, tiny_model: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, tiny_model, CHANGES)
+    process = start(recipe)
+    for worker in workers_of(process):
+        os.kill(worker, signal.SIGKILL)
+    output, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 4 and "killed" in output, output
+    newest = sorted((run_of(recipe) / "checkpoints").glob("step-*"), key=lambda path: int(path.name[5:]))[-1]
+    (newest / "adapter_model.safetensors").write_bytes(b"torn")  # what a power cut may leave of it
+    (run_of(recipe) / "checkpoints" / "checkpoint-99").mkdir()
+    again = tunesmith("train", recipe)
+    assert again.code == 0, again.out + again.err
+    assert adapter(recipe) == adapter(whole)
+    assert not (run_of(recipe) / "checkpoints" / "checkpoint-99").exists()
+
+
+def test_other_settings_do_not_go_on_from_its_checkpoints(tiny_model: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, tiny_model, CHANGES)
+    process = start(recipe)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=SECONDS)
+    other = tunesmith("train", recipe, "--set", "deepspeed.zero_stage=2", "--set", "adapter.rank=8")
+    assert other.code == 1
+    assert "`adapter.alpha`, `adapter.rank`, `deepspeed.zero_stage`" in other.err

@@ -1,0 +1,163 @@
+"""Workers as they really are: processes that fail, are killed, or are told to stop, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from settled import plan_of
+
+from runner import plan, workers
+from runner.errors import DataError, Interrupted, OutOfMemory, RunError
+from runner.recipe import Source
+from runner.workers import Signals, Stage
+
+
+@pytest.fixture
+def signals() -> Iterator[Signals]:
+    """The signals of a supervisor; this process gets its own ones back."""
+    before = {number: signal.getsignal(number) for number in workers.FORWARDED}
+    yield Signals()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def stage(directory: Path, processes: int = 1, rows: str | None = None, model: Path | None = None) -> Stage:
+    """The preparation of a run over these rows; without rows it has no plan, and fails at once."""
+    if rows is not None:
+        (directory / "rows.jsonl").write_text(rows)
+        settled = plan_of()
+        data = replace(settled.recipe.dataset, train=(Source(str(directory / "rows.jsonl"), 1.0, None, (), "auto"),))
+        base = replace(settled.recipe.model, name=str(model or directory / "no model"))
+        changed = replace(settled.recipe, dataset=data, model=base)
+        text = plan.to_json(replace(settled, recipe=changed, directory=str(directory)))
+        (directory / "plan.json").write_text(text)
+    return Stage("prepare", processes, "cpu", directory)
+
+
+def meanwhile(act: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=act)
+    thread.start()
+    return thread
+
+
+def started(signals: Signals, count: int) -> list[int]:
+    """The process ids of so many workers, as soon as they are there."""
+    deadline = time.monotonic() + 20
+    while len(signals.workers) < count and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return [worker.pid for worker in signals.workers]
+
+
+def listens(process: int) -> bool:
+    """Whether a process has a handler of its own for SIGTERM."""
+    status = Path(f"/proc/{process}/status").read_text()
+    caught = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")), 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
+
+
+def nothing(event: dict[str, Any]) -> None:
+    raise AssertionError(f"nothing was to be told, and {event} was")
+
+
+def test_a_fault_in_the_data_comes_back_as_it_was_found(tmp_path: Path, signals: Signals) -> None:
+    with pytest.raises(DataError) as caught:
+        workers.run(stage(tmp_path, rows='{"prompt": "é"}\n' * 30), signals, nothing)
+    error = caught.value
+    assert type(error) is DataError and error.exit_code == 2
+    assert (len(error.problems), error.total) == (20, 30)
+    first, second = error.problems[:2]
+    assert first.place is not None and (first.place.file, first.place.line) == (str(tmp_path / "rows.jsonl"), 1)
+    assert second.place is not None and second.place.line == 2
+    assert "completion" in first.message
+    assert signals.workers == []
+
+
+def test_an_end_without_a_word_shows_the_log(tmp_path: Path, signals: Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runner.py").write_text("raise SystemExit('a file of the person was imported')")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "prepare-0.fault").write_text("of an earlier run")
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(RunError) as caught:
+        workers.run(stage(tmp_path), signals, nothing)
+    (problem,) = caught.value.problems
+    assert problem.message.startswith("the process ended with code 1 while it ran `prepare`; the end of its log:\n  | ")
+    assert "FileNotFoundError" in problem.message and "a file of the person" not in problem.message
+    assert problem.place is not None and problem.place.file == str(tmp_path / "logs" / "prepare-0.log")
+    assert type(caught.value) is RunError and caught.value.exit_code == 1
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_worker_that_is_killed_ran_out_of_memory_and_ends_the_others(tmp_path: Path, signals: Signals) -> None:
+    told: dict[str, str] = {}
+
+    def kill() -> None:
+        first, second = started(signals, 2)
+        environment = Path(f"/proc/{second}/environ").read_bytes().decode()
+        told.update(line.split("=", 1) for line in environment.split("\0") if "=" in line)
+        os.kill(second, signal.SIGKILL)
+
+    thread = meanwhile(kill)
+    began = time.monotonic()
+    with pytest.raises(OutOfMemory) as caught:
+        workers.run(stage(tmp_path, 2, rows=""), signals, nothing)
+    thread.join()
+    assert time.monotonic() - began < workers.GRACE
+    assert caught.value.exit_code == 4
+    assert caught.value.problems[0].message.startswith("process 1 of 2 was killed while it ran `prepare`")
+    assert (told["RANK"], told["LOCAL_RANK"], told["WORLD_SIZE"], told["CUDA_VISIBLE_DEVICES"]) == ("1", "1", "2", "")
+    assert "TUNESMITH_EVENTS" not in told and told["TUNESMITH_FAULT"].endswith("prepare-1.fault")
+    assert int(told["OMP_NUM_THREADS"]) >= 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_before_the_worker_listens_interrupts_the_run(
+    tmp_path: Path, signals: Signals, number: signal.Signals
+) -> None:
+    def send() -> None:
+        started(signals, 1)
+        os.kill(os.getpid(), number)
+
+    thread = meanwhile(send)
+    with pytest.raises(Interrupted) as caught:
+        workers.run(stage(tmp_path, rows=""), signals, nothing)
+    thread.join()
+    assert caught.value.exit_code == 75
+    assert caught.value.problems[0].message == f"stopped by {number.name}; run the same command again to go on"
+
+
+def test_a_signal_to_a_worker_that_listens_interrupts_the_run_when_the_stage_is_done(
+    tmp_path: Path, signals: Signals, tokenizer: Any
+) -> None:
+    tokenizer.save_pretrained(tmp_path / "model")
+    events: list[dict[str, Any]] = []
+
+    def send() -> None:
+        (process,) = started(signals, 1)
+        while not listens(process):
+            time.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    rows = json.dumps({"prompt": "a", "completion": "b"}) + "\n"
+    thread = meanwhile(send)
+    with pytest.raises(Interrupted, match="stopped by SIGTERM"):
+        workers.run(stage(tmp_path, rows=rows, model=tmp_path / "model"), signals, events.append)
+    thread.join()
+    (prepared,) = events
+    assert prepared["event"] == "prepared" and prepared["train"]["rows"] == 1
+    assert (tmp_path / "prepared" / "train").is_dir()  # and the next run finds it there
+
+
+def test_a_signal_that_came_before_a_stage_stops_it(tmp_path: Path, signals: Signals) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        workers.run(stage(tmp_path, rows=""), signals, nothing)
