@@ -57,9 +57,7 @@ def _read(tokenizer: Any) -> SpecialTokens:
     ]
     anchor = plain[0] if plain else None
     start_id = tokenizer.bos_token_id
-    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
-    dressed = tokenizer("a")["input_ids"]
-    starts = start_id is not None and dressed[:1] == [start_id] and bare[:1] != [start_id]
+    starts = start_id is not None and tokenizer("a")["input_ids"][:1] == [start_id]
     return SpecialTokens(
         control=_any_of(control),
         added=_any_of(control | set(added)),

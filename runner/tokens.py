@@ -72,7 +72,12 @@ def encode_many(rows: Sequence[Rendered], tokenizer: Any) -> list[Tokens | Refus
 
 
 def encode_prompt(text: str, tokenizer: Any) -> list[int]:
-    """The ids of a server's prompt, in which special tokens are already written out."""
+    """The ids of a server's prompt, in which special tokens are already written out.
+
+    They are the first ids of the row whose last answer it asks for, if that answer alone is learned. A row in
+    which earlier answers are learned breaks at each of their prompts' ends, too; a server that is asked for the
+    last answer does not, so there a pair of line breaks, for one, may be cut otherwise inside the context.
+    """
     ids: list[int] = _cut([text], tokenizer)[0].ids
     return ids
 

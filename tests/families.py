@@ -1,4 +1,4 @@
-"""Model families for the mask tests: each family's chat template with its special tokens, on our small tokenizer.
+"""Conversations for the mask tests, and model families: each one's chat template and tokens on our small tokenizer.
 
 The templates are those that TRL ships, but for Mistral's, which it does not have.
 """
@@ -9,6 +9,8 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from runner.formats import Chat, Message
 
 MISTRAL = (
     "{{ bos_token }}"
@@ -43,6 +45,28 @@ FAMILIES = (
     "mistral",
     "phi3",
     "phi3_5",
+)
+
+
+def chat(*turns: str) -> Chat:
+    """Turns written as `user: text`."""
+    pairs = [turn.split(": ", 1) for turn in turns]
+    return Chat(tuple(Message(role, content) for role, content in pairs))
+
+
+SHORT = chat("user: What is 2 + 2?", "assistant: 4")
+LONG = chat(
+    "system: Be brief.",
+    "user: 你好 👩‍👩‍👧 {{ 7 * 7 }} e\u0301",
+    "assistant: \n  你好！ 👋🏽 {% raw %}\n",
+    "user: 4",
+    "assistant: 4",
+)
+REASONED = chat(
+    "user: First?",
+    "assistant: <think>\nOne.\n</think>\n\nFirst.",
+    "user: Second?",
+    "assistant: <think>\nTwo.\n</think>\n\nSecond.",
 )
 
 

@@ -1,15 +1,12 @@
-"""Which characters are learned: golden masks of the common families, and templates made to mislead."""
+"""Which characters are learned: texts written out by hand, and templates made to mislead."""
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from families import FAMILIES, SHIPPED, shipped, tokenizer_of
+from families import LONG, REASONED, SHORT, chat, tokenizer_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,17 +14,10 @@ from runner import templates, tokens
 from runner.errors import RecipeError
 from runner.formats import Chat, Instruction, Message
 
-MASKS = Path(__file__).parent / "masks"
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-
-
-def chat(*turns: str) -> Chat:
-    """Turns written as `user: text`."""
-    pairs = [turn.split(": ", 1) for turn in turns]
-    return Chat(tuple(Message(role, content) for role, content in pairs))
 
 
 def learned(example: Any, tokenizer: Any, learn: str = "completions") -> list[str]:
@@ -44,59 +34,6 @@ def reason(example: Any, tokenizer: Any, learn: str = "completions", use_templat
 def chatml(change: str, to: str) -> str:
     assert change in CHATML
     return CHATML.replace(change, to)
-
-
-# golden masks
-
-SHORT = chat("user: What is 2 + 2?", "assistant: 4")
-LONG = chat(
-    "system: Be brief.",
-    "user: 你好 👩‍👩‍👧 {{ 7 * 7 }} e\u0301",
-    "assistant: \n  你好！ 👋🏽 {% raw %}\n",
-    "user: 4",
-    "assistant: 4",
-)
-REASONED = chat(
-    "user: First?",
-    "assistant: <think>\nOne.\n</think>\n\nFirst.",
-    "user: Second?",
-    "assistant: <think>\nTwo.\n</think>\n\nSecond.",
-)
-CASES = [
-    ("one answer", SHORT, "completions"),
-    ("every answer", LONG, "completions"),
-    ("the last answer", LONG, "last"),
-    ("reasoning", REASONED, "completions"),
-    ("the whole text", SHORT, "all"),
-]
-
-
-def golden(family: str, tokenizer: Any) -> str:
-    """Each case as its tokens give it back, with ⟦ ⟧ round what is learned."""
-    blocks = []
-    for name, example, learn in CASES:
-        if family == "gemma" and example is LONG:
-            example = Chat(LONG.messages[1:])  # its template takes no system message, which another test shows
-        rendered = templates.render(example, tokenizer, learn, use_template=True)
-        encoded = tokens.encode(rendered, tokenizer)
-        text = "".join(f"⟦{run}⟧" if yes else run for run, yes in tokens.runs(encoded, tokenizer))
-        text = re.sub(r"Today Date: .*", "Today Date: (today)", text)
-        blocks.append(f"=== {name}, stops {' '.join(rendered.stops)}, rewritten {rendered.rewritten}\n{text}\n")
-    return "\n".join(blocks)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_masks_are_those_of_the_golden_file(family: str, tokenizer: Any, dressed: Callable[..., Any]) -> None:
-    """`TUNESMITH_WRITE_MASKS=1` writes the files anew, to be read before they are kept."""
-    found = golden(family, tokenizer_of(family, tokenizer, dressed))
-    path = MASKS / f"{family}.txt"
-    if os.environ.get("TUNESMITH_WRITE_MASKS"):
-        path.write_text(found, encoding="utf-8", newline="")
-    assert found == path.read_bytes().decode("utf-8")
-
-
-def test_every_golden_file_belongs_to_a_family() -> None:
-    assert sorted(path.stem for path in MASKS.iterdir()) == sorted(FAMILIES)
 
 
 # what is learned, against texts written out here by hand
@@ -354,6 +291,13 @@ def test_reasoning_that_a_template_does_not_know_of_is_refused(dressed: Callable
     assert "empty reasoning in front of the reasoning of message 2" in reason(REASONED, dressed(template))
 
 
+def test_reasoning_between_special_tokens_is_an_answers_alone(dressed: Callable[..., Any]) -> None:
+    thinker = dressed(CHATML, special=("<think>", "</think>"))
+    answers = [message.content + "<|im_end|>" for message in REASONED.messages if message.role == "assistant"]
+    assert learned(REASONED, thinker) == answers
+    assert "message 1 (`user`) holds the text `<think>`" in reason(chat("user: <think>", "assistant: A"), thinker)
+
+
 # rows that cannot be used
 
 
@@ -399,49 +343,8 @@ def test_a_conversation_needs_a_template(tokenizer: Any, dressed: Callable[..., 
 # prompts
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("example", [SHORT, REASONED, Chat(LONG.messages[1:])], ids=["short", "reasoned", "long"])
-def test_a_prompt_is_the_beginning_of_the_row(
-    family: str, example: Chat, tokenizer: Any, dressed: Callable[..., Any]
-) -> None:
-    other = tokenizer_of(family, tokenizer, dressed)
-    asked = templates.prompt(example, other, use_template=True)
-    rendered = templates.render(example, other, "last", use_template=True)
-    if templates.reads_clock(other) and not rendered.text.startswith(asked.text):
-        asked = templates.prompt(example, other, use_template=True)
-    assert asked.answer == example.messages[-1].content
-    assert rendered.text[: rendered.learned[0][0]] == asked.text
-    ids = tokens.encode_prompt(asked.text, other)
-    encoded = tokens.encode(rendered, other)
-    assert encoded.ids[: len(ids)] == ids
-    assert encoded.learned.index(True) == len(ids)
-
-
 def test_messages_behind_the_last_answer_are_no_part_of_the_prompt(tokenizer: Any) -> None:
     example = chat("user: U", "assistant: A", "user: more")
     assert templates.prompt(example, tokenizer, True) == templates.prompt(
         chat("user: U", "assistant: A"), tokenizer, True
     )
-
-
-# every template that TRL ships
-
-
-def test_every_shipped_template_is_proved_or_refused(dressed: Callable[..., Any]) -> None:
-    names = sorted(path.stem for path in SHIPPED.glob("*.jinja") if not path.stem.endswith("_training"))
-    assert len(names) > 20
-    control = re.compile(r"<\|[^|<>'\"{} ]+\|>|<｜[^｜]+｜>|<\w+_of_turn>|<\|?turn\|?>")
-    other = dressed(None, bos_token="<bos>", eos_token="<eos>")
-    other.add_tokens(sorted({token for name in names for token in control.findall(shipped(name))}), special_tokens=True)
-    outcomes = {}
-    for name in names:
-        other.chat_template = shipped(name)
-        try:
-            rendered = templates.render(SHORT, other, "completions", use_template=True)
-        except templates.Refused as refused:
-            outcomes[name] = refused.reason
-        else:
-            ((start, end),) = rendered.learned
-            assert rendered.text[start:end].endswith("4" + rendered.stops[0]), name
-            outcomes[name] = "proved"
-    assert sum(outcome == "proved" for outcome in outcomes.values()) > len(names) / 2, outcomes
