@@ -127,7 +127,7 @@ def _found(path: str, options: argparse.Namespace) -> str:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from runner import machine, plan, supervise
+    from runner import machine, planfile, supervise
 
     try:
         where = machine.named(options.machine) if options.machine else machine.here()
@@ -137,7 +137,7 @@ def _plan(options: argparse.Namespace) -> int:
     recipe, places = _recipe(options.recipe, options)
     settled = supervise.settle(recipe, places, where, supervise.guess_rows(recipe))
     if options.json:
-        print(plan.to_json(settled), end="")
+        print(planfile.to_json(settled), end="")
     else:
         from runner import show
 

@@ -6,14 +6,13 @@ passed in; what it decides is not decided again anywhere else.
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
-from runner import memory, recipe
+from runner import memory, microbatch, recipe
 from runner.architecture import Architecture
 from runner.errors import listed
 from runner.machine import Device, Machine
@@ -21,8 +20,9 @@ from runner.memory import Load, Memory
 
 DEFAULT_CONTEXT = 2048  # tokens, where neither recipe nor model says how long a row may be
 LONGEST_BY_DEFAULT = 8192  # tokens; a longer row has to be asked for with `dataset.max_length`
-MOST_TOKENS = 16384  # of a micro-batch chosen here; more makes no device faster
-EVALUATIONS = 10  # of a run, where the recipe does not say how often
+SHORT_ROW = 384  # tokens; up to here plain attention is faster than fused on a CPU (`benchmarks/micro_batch.py`)
+EVALUATIONS = 10  # of a run at most, where the recipe does not say how often
+EVALUATION_SHARE = 0.25  # of a run's computation that may go into them; a row costs a third of a row that is learned
 CHECKPOINT_STEPS = 50  # between two checkpoints, at most, where the recipe does not say
 AMPERE = 8.0  # the CUDA compute capability from which on bfloat16 and flash attention can be computed
 
@@ -37,11 +37,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class Rows:
-    """How many rows there are, and how many tokens the longest has."""
+    """How many rows there are, how many tokens the longest has, and lengths that stand for those of all."""
 
     train: int
     evaluation: int
     longest: int
+    lengths: tuple[int, ...] = ()  # of training rows, ascending
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def make(
         )
     used = machine.devices[:processes]
     precision = _precision(settings, machine, used)
-    attention = _attention(settings, machine, used, str(precision.value))
+    attention = _attention(settings, machine, used, str(precision.value), rows)
     quantization = _quantization(settings, machine)
     packing = _packing(settings, str(attention.value))
     length = _max_length(settings, architecture)
@@ -149,7 +150,15 @@ def make(
     stage = int(zero_stage.value)
     asked = settings.training.micro_batch_size or 1
     checkpointing = _gradient_checkpointing(settings, architecture, lambda: fits(asked, stage, False))
-    batch = _batch(settings, processes, longest, lambda micro: fits(micro, stage, bool(checkpointing.value)))
+    batch = _batch(
+        settings,
+        processes,
+        longest,
+        rows,
+        device,
+        str(packing.value),
+        lambda micro: fits(micro, stage, bool(checkpointing.value)),
+    )
     estimate = (
         memory.estimate(architecture, load(batch.micro, stage, bool(checkpointing.value))) if architecture else None
     )
@@ -183,7 +192,9 @@ def count_steps(training: recipe.Training, rows: int, evaluation_rows: int) -> S
     every = training.checkpoints.every or max(min(CHECKPOINT_STEPS, math.ceil(total / EVALUATIONS)), 1)
     evaluate = None
     if evaluation_rows:
-        evaluate = min(training.evaluate_every or max(math.ceil(total / EVALUATIONS), 1), total)
+        affordable = int(3 * EVALUATION_SHARE * total * training.batch_size / evaluation_rows)
+        often = max(min(affordable, EVALUATIONS), 1)
+        evaluate = min(training.evaluate_every or math.ceil(total / often), total)
     # The learning rate of a step that warms up begins at 0: a run of one step would learn nothing.
     warmup = min(math.ceil(_exact(training.warmup_ratio) * total), total - 1)
     return Steps(an_epoch, total, warmup, evaluate, min(every, total))
@@ -231,7 +242,9 @@ def _precision(settings: recipe.Recipe, machine: Machine, used: tuple[Device, ..
     return Choice("float32", "this processor does not compute bfloat16")
 
 
-def _attention(settings: recipe.Recipe, machine: Machine, used: tuple[Device, ...], precision: str) -> Choice:
+def _attention(
+    settings: recipe.Recipe, machine: Machine, used: tuple[Device, ...], precision: str, rows: Rows | None
+) -> Choice:
     asked = settings.model.attention
     old = next((device.name for device in used if device.capability < AMPERE), None)
     lacking = None
@@ -251,7 +264,11 @@ def _attention(settings: recipe.Recipe, machine: Machine, used: tuple[Device, ..
         return Choice(asked, "the recipe says so")
     if lacking is None:
         return Choice("flash_attention_2", "the package `flash-attn` is installed")
-    return Choice("sdpa", f"no flash attention: {lacking}" if used else "the fastest on a CPU")
+    if used:
+        return Choice("sdpa", f"no flash attention: {lacking}")
+    if rows is not None and rows.longest <= SHORT_ROW:
+        return Choice("eager", f"on a CPU the fastest for rows of up to {SHORT_ROW} tokens")
+    return Choice("sdpa", "on a CPU the fastest for long rows")
 
 
 def _quantization(settings: recipe.Recipe, machine: Machine) -> str:
@@ -339,7 +356,9 @@ def _gradient_checkpointing(settings: recipe.Recipe, architecture: Architecture 
     return Choice(True, "a step does not fit into memory without it")
 
 
-def _batch(settings: recipe.Recipe, processes: int, longest: int, fits: Any) -> Batch:
+def _batch(
+    settings: recipe.Recipe, processes: int, longest: int, rows: Rows | None, device: str, packing: str, fits: Any
+) -> Batch:
     effective, asked = settings.training.batch_size, settings.training.micro_batch_size
     if effective % processes:
         raise Conflict(
@@ -356,40 +375,13 @@ def _batch(settings: recipe.Recipe, processes: int, longest: int, fits: Any) -> 
                 f"use a divisor of {share}",
             )
         return Batch(effective, asked, share // asked, processes, "the recipe says so")
-    sizes = range(min(share, max(MOST_TOKENS // longest, 1)), 0, -1)
-    fitting = next((size for size in sizes if share % size == 0 and fits(size)), None)
+    lengths = rows.lengths if rows and rows.lengths else (longest,)
+    padded = packing == "none"
+    fitting = microbatch.choose(share, processes, lengths, device, padded, fits)
     if fitting is None:
         return Batch(effective, 1, share, processes, "one row at a time is the least, and may not fit")
-    reason = "all rows of a step at once" if fitting == share else "as many rows at a time as fit"
+    if fitting == share:
+        return Batch(effective, share, 1, processes, "all rows of a step at once")
+    uneven = padded and lengths[0] != lengths[-1]
+    reason = "the least padding that is worth its passes" if uneven else "as many rows at a time as fit"
     return Batch(effective, fitting, share // fitting, processes, reason)
-
-
-def to_json(plan: Plan) -> str:
-    """The plan as it is written to `plan.json` and handed to the workers."""
-    text = json.dumps(asdict(plan), indent=2, ensure_ascii=False) + "\n"
-    # half a character, which a file name can hold, cannot be written, and the escape for one is JSON too
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def from_json(text: str) -> Plan:
-    """A plan that `to_json` wrote."""
-    plan = _build(Plan, json.loads(text))
-    assert isinstance(plan, Plan)
-    return plan
-
-
-def _build(kind: Any, value: Any) -> Any:
-    """A value of JSON as the type that a dataclass's field declares."""
-    if value is None:
-        return None
-    if is_dataclass(kind) and isinstance(kind, type):
-        hints = get_type_hints(kind)
-        return kind(**{field.name: _build(hints[field.name], value[field.name]) for field in fields(kind)})
-    members = [member for member in get_args(kind) if member is not type(None)]
-    if isinstance(value, list):
-        item = members[0] if members else None
-        if item is not None and get_args(kind)[-1] is not Ellipsis:
-            return tuple(_build(each, part) for each, part in zip(members, value, strict=True))
-        return tuple(_build(item, part) for part in value)
-    nested = [member for member in members if is_dataclass(member)]
-    return _build(nested[0], value) if nested and isinstance(value, dict) else value

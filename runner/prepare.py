@@ -21,7 +21,7 @@ from typing import Any
 import datasets
 
 import runner
-from runner import dataset, encoding, model, templates, tokens
+from runner import dataset, encoding, microbatch, model, templates, tokens
 from runner.dataset import Data, Rejected, Sample
 from runner.encoding import Encoded, TokenRow
 from runner.errors import DataError, Problem
@@ -77,6 +77,7 @@ def _prepare(plan: Plan, data: Data, tokenizer: Any, key: str, directory: Path) 
         "data": data.sha256,
         "template": encoding.uses_template(plan.recipe.dataset, tokenizer),
         "train": _counts(train, len(rows)),
+        "lengths": microbatch.quantiles(rows["length"]),
         "evaluation": _counts(evaluation, len(evaluation.rows)),
     }
     (unfinished / "prepared.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

@@ -57,7 +57,7 @@ def load(plan: Plan) -> PeftModel:
 
 def prove(adapted: PeftModel, rows: Any, manifest: checkpoint.Manifest, batch: int) -> float:
     """The reloaded adapter's loss on the probe rows. Raises RunError where it is not the one training saw."""
-    loss = mean_loss(adapted, rows, batch)
+    loss = float(mean_loss(adapted, rows, batch))
     logger.info("loss of the probe rows: %.6f in training, %.6f reloaded", manifest.loss, loss)
     if abs(loss - manifest.loss) > TOLERANCE * max(manifest.loss, 1.0):
         raise RunError(

@@ -102,6 +102,15 @@ def _micro_batch(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]
         yield settings.problem(keys, message, f"{near} would do")
 
 
+def _continued(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    if settings[keys[0]] is None:
+        return
+    for key in keys[1:]:
+        if settings.written(key):
+            message = f"`{key}` is that of the adapter in `{keys[0]}`, and cannot be chosen again"
+            yield settings.problem((key,), message, "leave it out")
+
+
 def _offload(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
     offload, stage = settings[keys[0]], settings[keys[1]]
     if not isinstance(stage, int):
@@ -194,6 +203,17 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("adapter.target_modules",), _all_linear),
     (("dataset.train", "dataset.evaluation", "dataset.columns", "dataset.format"), _columns),
     (("dataset.split", "dataset.train"), _split),
+    (
+        (
+            "adapter.continue_from",
+            "adapter.type",
+            "adapter.rank",
+            "adapter.alpha",
+            "adapter.dropout",
+            "adapter.target_modules",
+        ),
+        _continued,
+    ),
 )
 
 

@@ -6,7 +6,22 @@ import json
 from pathlib import Path
 from typing import Any
 
-from runner.plan import Plan
+from runner.plan import Conflict, Plan
+
+# What the plan settles by the recipe's own keys, and what else depends on.
+SETTLED = {
+    "train_batch_size": "training.batch_size",
+    "train_micro_batch_size_per_gpu": "training.micro_batch_size",
+    "gradient_accumulation_steps": "training.micro_batch_size",
+    "gradient_clipping": "training.max_grad_norm",
+    "bf16": "model.dtype",
+    "fp16": "model.dtype",
+    "optimizer": "training.optimizer",
+    "scheduler": "training.scheduler",
+    "zero_optimization.stage": "deepspeed.zero_stage",
+    "zero_optimization.offload_optimizer": "deepspeed.offload",
+    "zero_optimization.offload_param": "deepspeed.offload",
+}
 
 Settings = dict[str, Any]
 
@@ -39,7 +54,26 @@ def settings(plan: Plan) -> Settings:
         ours["zero_optimization"]["offload_param"] = {"device": "cpu", "pin_memory": plan.device == "cuda"}
     if recipe.deepspeed.config is None:
         return ours
-    return merge(ours, json.loads(Path(recipe.deepspeed.config).read_text(encoding="utf-8")))
+    theirs: Settings = json.loads(Path(recipe.deepspeed.config).read_text(encoding="utf-8"))
+    return merge(ours, theirs)
+
+
+def check(config: str | None) -> None:
+    """Raise Conflict where a DeepSpeed file sets what the recipe has keys for, which would be two answers to one
+    question."""
+    if config is None:
+        return
+    theirs = json.loads(Path(config).read_text(encoding="utf-8"))
+    zero = theirs.get("zero_optimization")
+    flat = {*theirs, *(f"zero_optimization.{key}" for key in (zero if isinstance(zero, dict) else ()))}
+    found = sorted(flat & set(SETTLED))
+    if found:
+        keys = ", ".join(f"`{SETTLED[name]}` for `{name}`" for name in found)
+        raise Conflict(
+            f"`{Path(config).name}` sets {', '.join(f'`{name}`' for name in found)}, which the recipe settles",
+            ("deepspeed", "config"),
+            f"use {keys}",
+        )
 
 
 def merge(ours: Settings, theirs: Settings) -> Settings:

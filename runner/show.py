@@ -96,7 +96,7 @@ class Watcher:
         self.console = console
         self.total = 0
         self.shown_at = 0.0
-        self.recent: list[tuple[int, int, float]] = []  # steps, learned tokens and seconds of the latest events
+        self.recent: list[tuple[int, int, float, float]] = []  # steps, learned tokens, seconds in them, seconds elapsed
         self.last_step = 0
         self.bar: Progress | None = None
 
@@ -139,11 +139,12 @@ class Watcher:
 
     def _on_step(self, event: Mapping[str, Any]) -> None:
         step = event["step"]
-        self.recent = [*self.recent, (step - self.last_step, event["learned_tokens"], event["seconds"])][-SMOOTHING:]
+        latest = (step - self.last_step, event["learned_tokens"], event["seconds"], event["elapsed"])
+        self.recent = [*self.recent, latest][-SMOOTHING:]
         self.last_step = step
-        seconds = max(sum(each[2] for each in self.recent), 1e-9)
-        left = (self.total - step) * seconds / max(sum(each[0] for each in self.recent), 1)
-        speed = sum(each[1] for each in self.recent) / seconds
+        steps, learned, seconds, elapsed = (sum(each[part] for each in self.recent) for part in range(4))
+        speed = learned / max(seconds, 1e-9)
+        left = (self.total - step) * elapsed / max(steps, 1)
         facts = f"loss {event['loss']:.4f}  {speed:.0f} learned tokens/s  {_duration(left)} left"
         if self.bar is not None:
             task = self.bar.task_ids[0]

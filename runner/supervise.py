@@ -17,12 +17,26 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import runner
-from runner import architecture, checkpoint, dataset, hub, machine, result_card, runfile, workers
+from runner import (
+    architecture,
+    checkpoint,
+    continued,
+    dataset,
+    fetch,
+    hub,
+    machine,
+    microbatch,
+    planfile,
+    result_card,
+    runfile,
+    sharding,
+    workers,
+)
 from runner import plan as plans
 from runner.errors import (
     DONE,
@@ -43,7 +57,7 @@ from runner.source import Source, closest
 from runner.workers import Signals, Stage
 
 CHARACTERS_A_TOKEN = 3.0  # before the tokenizer has been loaded; English has about four
-TEMPLATE_TOKENS = 64  # that a chat template adds to a row, at most, where nobody has counted them yet
+TEMPLATE_TOKENS = 32  # that a chat template adds to a row, where nobody has counted them yet
 PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed", "accelerate", "datasets", "huggingface-hub")
 
 
@@ -54,7 +68,9 @@ def settle(recipe: Recipe, places: Source, where: machine.Machine, rows: Rows | 
     except architecture.UnreadableModel as error:
         raise RecipeError(Problem(str(error), _place(places, ("model", "name")))) from error
     try:
+        recipe = replace(recipe, adapter=continued.settings(recipe.adapter))
         _check_trackers(recipe)
+        sharding.check(recipe.deepspeed.config)
         return plans.make(recipe, where, shape, rows)
     except Conflict as conflict:
         raise RecipeError(Problem(conflict.message, _place(places, conflict.path), conflict.hint)) from conflict
@@ -63,18 +79,22 @@ def settle(recipe: Recipe, places: Source, where: machine.Machine, rows: Rows | 
 def guess_rows(recipe: Recipe) -> Rows:
     """How many rows the data has, and a cautious guess at the tokens of the longest. Raises DataError."""
     data = dataset.read(recipe.dataset, recipe.training.seed)
-    longest = max((_characters(sample.example) for sample in (*data.train, *data.evaluation)), default=0)
-    return Rows(len(data.train), len(data.evaluation), math.ceil(longest / CHARACTERS_A_TOKEN) + TEMPLATE_TOKENS)
+    lengths = [_guessed_tokens(sample.example) for sample in data.train]
+    longest = max((*lengths, *(_guessed_tokens(sample.example) for sample in data.evaluation)), default=0)
+    return Rows(len(data.train), len(data.evaluation), longest, microbatch.quantiles(lengths))
 
 
 def train(recipe: Recipe, places: Source, watcher: Watcher) -> int:
     """Carry a recipe out, from wherever an earlier run of it ended. Raises UserError with its own exit code."""
+    if not Path(recipe.model.name).exists():
+        watcher.say(f"getting {recipe.model.name} from the Hub, unless it is here")
+    fetch.model(recipe.model)
     plan = settle(recipe, places, machine.here(), None)
     directory = Path(plan.directory)
     signals = Signals()
     with _alone(directory):
         before = runfile.read(directory)
-        _check_same(before, recipe, directory)
+        _check_same(before, plan.recipe, directory)
         if before.get("status") == "done":
             watcher.say(f"{directory} holds the finished run of this recipe: nothing to do")
             return DONE
@@ -101,10 +121,12 @@ def push(directory: Path, recipe_of: Mapping[str, Any], watcher: Watcher) -> Non
     watcher.say(f"{'nothing new to push' if pushed.unchanged else 'pushed'}: {pushed.url}")
 
 
-def _characters(example: Example) -> int:
+def _guessed_tokens(example: Example) -> int:
     if isinstance(example, Instruction):
-        return len(example.prompt) + len(example.completion)
-    return sum(len(message.content) for message in example.messages)
+        characters = len(example.prompt) + len(example.completion)
+    else:
+        characters = sum(len(message.content) for message in example.messages)
+    return math.ceil(characters / CHARACTERS_A_TOKEN) + TEMPLATE_TOKENS
 
 
 def _run(plan: Plan, places: Source, directory: Path, signals: Signals, watcher: Watcher) -> None:
@@ -142,7 +164,7 @@ def _stages(plan: Plan, places: Source, directory: Path, signals: Signals, watch
         watcher(event)
 
     def stage(name: str, settled: Plan, processes: int) -> None:
-        runfile.write(directory / "plan.json", plans.to_json(settled))
+        runfile.write(directory / "plan.json", planfile.to_json(settled))
         started = time.monotonic()
         try:
             workers.run(Stage(name, processes, settled.device, directory), signals, note)
@@ -155,7 +177,7 @@ def _stages(plan: Plan, places: Source, directory: Path, signals: Signals, watch
     stage("prepare", plan, 1)
     facts = seen["prepared"]
     longest = max(facts["train"]["longest"], facts["evaluation"]["longest"])
-    rows = Rows(facts["train"]["rows"], facts["evaluation"]["rows"], longest)
+    rows = Rows(facts["train"]["rows"], facts["evaluation"]["rows"], longest, tuple(facts["lengths"]))
     plan = settle(plan.recipe, places, machine.here(), rows)
     if plan.recipe.training.early_stopping and not rows.evaluation:
         raise RecipeError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from runner import checkpoint, sharding
 from runner.checkpoint import Manifest
+from runner.errors import Problem, RunError
 from runner.plan import Plan
 
 PROBE_ROWS = 16  # whose loss is kept with each checkpoint, and compared when its adapter is read back
@@ -125,15 +127,26 @@ class Stopper(TrainerCallback):
 
 
 class Reporter(TrainerCallback):
-    """Passes what a run logs to `tell`, with the tokens that its steps held."""
+    """Passes what a run logs to `tell`, with the tokens that its steps held and the seconds that they took.
+
+    `seconds` are those inside of steps, `elapsed` those since the last report, evaluations and checkpoints included.
+    Raises RunError where the loss is not a number: nothing that is learned after that is worth anything.
+    """
 
     def __init__(self, tokens: Sequence[tuple[int, int]], steps_an_epoch: int, tell: Callable[[dict[str, Any]], None]):
         self.tokens, self.steps_an_epoch, self.tell = tokens, steps_an_epoch, tell
-        self.started = time.monotonic()
+        self.reported = self.step_began = time.monotonic()
+        self.stepping = 0.0
         self.logged_step = 0
 
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.step_began = time.monotonic()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.stepping += time.monotonic() - self.step_began
+
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.started, self.logged_step = time.monotonic(), state.global_step
+        self.reported, self.logged_step = time.monotonic(), state.global_step
         self.tell({"event": "start", "step": state.global_step, "total": state.max_steps})
 
     def on_log(
@@ -149,9 +162,16 @@ class Reporter(TrainerCallback):
         if "eval_loss" in logs:
             event |= {"event": "evaluation", "evaluation_loss": logs["eval_loss"]}
         elif "loss" in logs:
+            if not math.isfinite(logs["loss"]):
+                raise RunError(
+                    Problem(
+                        f"the loss is not a number at step {state.global_step}",
+                        hint="lower `training.learning_rate`, or use `model.dtype: bfloat16` or `float32`; "
+                        "the checkpoints before this step are kept",
+                    )
+                )
             now = time.monotonic()
             done = self.tokens[self.logged_step : state.global_step]
-            seconds = max(now - self.started, 1e-9)
             event |= {
                 "event": "step",
                 "loss": logs["loss"],
@@ -159,9 +179,10 @@ class Reporter(TrainerCallback):
                 "gradient_norm": logs.get("grad_norm"),
                 "tokens": sum(tokens for tokens, _ in done),
                 "learned_tokens": sum(learned for _, learned in done),
-                "seconds": round(seconds, 4),
+                "seconds": round(self.stepping, 4),
+                "elapsed": round(now - self.reported, 4),
             }
-            self.started, self.logged_step = now, state.global_step
+            self.reported, self.stepping, self.logged_step = now, 0.0, state.global_step
         else:
             return
         self.tell(event)

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from runner import plan as plans
+from runner import planfile
 from runner.errors import INTERRUPTED, Interrupted, OutOfMemory, Problem, UserError
 from runner.plan import Plan
 
@@ -39,7 +39,7 @@ def main(stage: str, plan_file: str) -> int:
     """Run one stage; the exit code says how it ended."""
     stop = Stop()  # before anything else is imported: a signal during the imports must not kill the process
     try:
-        _run(stage, plans.from_json(Path(plan_file).read_text(encoding="utf-8")), stop)
+        _run(stage, planfile.from_json(Path(plan_file).read_text(encoding="utf-8")), stop)
     except UserError as error:
         _write_fault(error)
         return error.exit_code

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from settled import CPU, recipe_of
 from small_model import MODEL
 
-from runner import architecture, plan
+from runner import architecture, plan, planfile
 from runner.architecture import Matrix, UnreadableModel
 
 SHARED = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -244,7 +244,7 @@ def test_any_json_is_a_shape_or_unreadable(tmp_path: Path, config: Any, header: 
     except UnreadableModel:
         return
     assert found is not None
-    assert plan.from_json(plan.to_json(plan.make(recipe_of("dataset.max_length=null"), CPU, found)))
+    assert planfile.from_json(planfile.to_json(plan.make(recipe_of("dataset.max_length=null"), CPU, found)))
 
 
 # GGUF

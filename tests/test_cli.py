@@ -16,7 +16,7 @@ import pytest
 from settled import recipe_of
 
 import runner
-from runner import cli, plan, runfile
+from runner import cli, planfile, runfile
 
 ROOT = Path(__file__).parent.parent
 GOOD = "task: sft\nname: good\nmodel: {name: owner/model}\ndataset: {train: rows.jsonl}\n"
@@ -118,7 +118,7 @@ def test_a_plan(run: Run) -> None:
 
 def test_a_plan_as_json_is_a_plan(run: Run) -> None:
     code, out, _ = run("plan", "good.yaml", "--json", "--machine", "cpu:4:16")
-    settled = plan.from_json(out)
+    settled = planfile.from_json(out)
     assert code == 0
     assert (settled.recipe.name, settled.processes, settled.rows and settled.rows.train) == ("good", 1, 3)
 

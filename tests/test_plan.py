@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from settled import CPU, LLAMA_8B, LLAMA_70B, plan_of, recipe_of
 
 import runner
-from runner import machine, memory, plan, recipe
+from runner import machine, memory, microbatch, plan, planfile, recipe
 from runner.architecture import Architecture
 from runner.machine import GIB, Device, Machine
 from runner.plan import Conflict, Rows
@@ -57,7 +57,7 @@ def test_a_batch_is_shared_out_evenly_or_refused(
     assert fits
     assert batch.effective == size == batch.micro * batch.accumulation * batch.processes
     assert batch.processes == settled.processes == devices
-    assert batch.micro == micro if micro else batch.micro * min(longest, 1024) <= plan.MOST_TOKENS
+    assert batch.micro == micro if micro else batch.micro * min(longest, 1024) <= microbatch.MOST_TOKENS
 
 
 def test_a_batch_that_cannot_be_shared() -> None:
@@ -343,9 +343,9 @@ def test_a_plan_comes_back_from_json_as_it_was(
     overrides: tuple[str, ...], shape: Architecture | None, rows: Rows | None
 ) -> None:
     settled = plan_of(*overrides, shape=shape, rows=rows)
-    text = plan.to_json(settled)
-    assert plan.from_json(text) == settled
-    assert plan.to_json(plan.from_json(text)) == text
+    text = planfile.to_json(settled)
+    assert planfile.from_json(text) == settled
+    assert planfile.to_json(planfile.from_json(text)) == text
 
 
 @given(st.text(max_size=8), st.none() | st.text(max_size=8), st.lists(st.tuples(st.text(), st.text()), max_size=3))
@@ -354,13 +354,13 @@ def test_any_text_comes_back_from_json(name: str, revision: str | None, columns:
     source = recipe.Source(name, 0.1, revision, tuple(columns), "auto")
     changed = replace(base.recipe, file=name, dataset=replace(base.recipe.dataset, train=(source,) * 2))
     settled = replace(base, recipe=changed)
-    assert plan.from_json(plan.to_json(settled)) == settled
+    assert planfile.from_json(planfile.to_json(settled)) == settled
 
 
 def test_half_a_character_in_a_file_name_can_be_written() -> None:
     settled = replace(plan_of(), device_name="caf\udce9 é")
-    text = plan.to_json(settled)
-    assert "é" in text and json.loads(text.encode()) and plan.from_json(text) == settled
+    text = planfile.to_json(settled)
+    assert "é" in text and json.loads(text.encode()) and planfile.from_json(text) == settled
 
 
 # no key is accepted and ignored

@@ -86,9 +86,17 @@ def test_square_brackets_and_control_characters_are_shown_as_they_are() -> None:
 EVENTS: list[dict[str, Any]] = [
     {"event": "prepared", "train": FACTS, "evaluation": NONE},
     {"event": "start", "step": 2, "total": 4},
-    {"event": "step", "step": 3, "epoch": 0.75, "loss": 0.5, "learned_tokens": 100, "seconds": 2.0},
+    {"event": "step", "step": 3, "epoch": 0.75, "loss": 0.5, "learned_tokens": 100, "seconds": 2.0, "elapsed": 2.5},
     {"event": "evaluation", "step": 3, "evaluation_loss": 0.25},
-    {"event": "step", "step": 4, "epoch": 1.0, "loss": float("nan"), "learned_tokens": 0, "seconds": 0.0},
+    {
+        "event": "step",
+        "step": 4,
+        "epoch": 1.0,
+        "loss": float("nan"),
+        "learned_tokens": 0,
+        "seconds": 0.0,
+        "elapsed": 0.0,
+    },
     {"event": "an event of a later version"},
     {"event": "reloaded", "step": 4, "loss": 0.4, "training_loss": 0.4},
     {"event": "scoring", "what": "the base model"},
@@ -117,7 +125,8 @@ def test_a_log_has_a_step_now_and_then_and_always_the_last() -> None:
     watcher = show.Watcher(shown)
     watcher({"event": "start", "step": 0, "total": 500})
     for step in range(1, 501):
-        watcher({"event": "step", "step": step, "epoch": step / 500, "loss": 1.0, "learned_tokens": 10, "seconds": 0.1})
+        facts = {"loss": 1.0, "learned_tokens": 10, "seconds": 0.1, "elapsed": 0.2}
+        watcher({"event": "step", "step": step, "epoch": step / 500, **facts})
     lines = text_of(shown).splitlines()
     assert len(lines) == 2 and lines[0].startswith("step 1/500") and lines[1].startswith("step 500/500")
 

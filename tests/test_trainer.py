@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from runs import events, run_of, tunesmith, write_recipe
 
-from runner import check, isolation, plan
+from runner import check, isolation, plan, planfile
 from runner.errors import RunError
 from runner.workers import Signals, Stage, run
 
@@ -29,7 +29,7 @@ def one_process(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def trained_again(reference: Path, folder: Path, **deepspeed: Any) -> Path:
     """The training stage alone, with other DeepSpeed settings, on the rows that another run prepared."""
-    settled = plan.from_json((reference / "plan.json").read_text())
+    settled = planfile.from_json((reference / "plan.json").read_text())
     recipe = replace(settled.recipe, deepspeed=replace(settled.recipe.deepspeed, **deepspeed))
     recipe = replace(recipe, output=replace(recipe.output, directory=str(folder)))
     from runner import architecture, machine
@@ -37,7 +37,7 @@ def trained_again(reference: Path, folder: Path, **deepspeed: Any) -> Path:
     again = plan.make(recipe, machine.here(), architecture.read(recipe.model.name), settled.rows)
     directory = Path(again.directory)
     shutil.copytree(reference / "prepared", directory / "prepared")
-    (directory / "plan.json").write_text(plan.to_json(again))
+    (directory / "plan.json").write_text(planfile.to_json(again))
     run(Stage("train", again.processes, again.device, directory), Signals(), lambda event: None)
     return directory
 
@@ -70,7 +70,7 @@ def test_losses_are_those_of_plain_trl(one_process: Path, tiny_model: Path, tmp_
     from runner import batches
     from runner.tasks.sft import order
 
-    settled = plan.from_json((one_process / "plan.json").read_text())
+    settled = planfile.from_json((one_process / "plan.json").read_text())
     recipe = check.read(str(one_process.parent.parent / "recipe.yaml"))
     from runner import dataset
 
@@ -182,12 +182,14 @@ def test_other_adapters_end_well_and_go_on(tiny_model: Path, tmp_path: Path, kin
         tmp_path / "second",
         tiny_model,
         {
-            "adapter": {"type": kind, "continue_from": str(run_of(recipe) / "adapter")},
+            "adapter": {"continue_from": str(run_of(recipe) / "adapter")},
             "training": {"max_steps": 1, "learning_rate": 1e-9},
         },
     )
     command = tunesmith("train", second)
     assert command.code == 0, command.out + command.err
+    settled = planfile.from_json((run_of(second) / "plan.json").read_text())
+    assert (settled.recipe.adapter.type, settled.recipe.adapter.dropout) == (kind, 0.1)
     first, continued = (json.loads((run_of(each) / "run.json").read_text()) for each in (recipe, second))
     assert continued["result"]["loss"] == pytest.approx(first["result"]["loss"], rel=1e-3)
 

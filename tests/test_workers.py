@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from settled import plan_of
 
-from runner import plan, workers
+from runner import planfile, workers
 from runner.errors import DataError, Interrupted, OutOfMemory, RunError
 from runner.recipe import Source
 from runner.workers import Signals, Stage
@@ -38,7 +38,7 @@ def stage(directory: Path, processes: int = 1, rows: str | None = None, model: P
         data = replace(settled.recipe.dataset, train=(Source(str(directory / "rows.jsonl"), 1.0, None, (), "auto"),))
         base = replace(settled.recipe.model, name=str(model or directory / "no model"))
         changed = replace(settled.recipe, dataset=data, model=base)
-        text = plan.to_json(replace(settled, recipe=changed, directory=str(directory)))
+        text = planfile.to_json(replace(settled, recipe=changed, directory=str(directory)))
         (directory / "plan.json").write_text(text)
     return Stage("prepare", processes, "cpu", directory)
 
