@@ -141,7 +141,10 @@ def _plan(options: argparse.Namespace) -> int:
     else:
         from runner import show
 
-        show.plan(settled, _console())
+        console = _console()
+        for text in options.set:
+            console.print(f"set on the command line: {text}", soft_wrap=True)
+        show.plan(settled, console)
     return DONE
 
 
@@ -164,6 +167,8 @@ def _train(options: argparse.Namespace) -> int:
 
     recipe, places = _recipe(options.recipe, options)
     console = _console()
+    for text in options.set:
+        console.print(f"set on the command line: {text}", soft_wrap=True)
     code = supervise.train(recipe, places, show.Watcher(console))
     show.result(Path(recipe.output.directory) / recipe.name, console)
     return code

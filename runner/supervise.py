@@ -142,7 +142,7 @@ def _run(plan: Plan, places: Source, directory: Path, signals: Signals, watcher:
         commit=_commit(Path(plan.recipe.file)),
         model={"name": plan.recipe.model.name, "revision": plan.recipe.model.revision},
     )
-    runfile.write(directory / "recipe.yaml", "\n".join(places.lines) + "\n")
+    runfile.write(directory / "recipe.yaml", "\n".join(places.lines))
     try:
         plan = _stages(plan, places, directory, signals, watcher)
     except UserError as error:
