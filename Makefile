@@ -50,7 +50,7 @@ $(MODEL): | .venv/installed
 demo: .venv/installed $(MODEL) ## Train and score the demo's adapter on this machine (about five minutes on two cores)
 	$(BIN)/tunesmith train recipes/demo.yaml
 
-test: .venv/installed ## Run all tests
+test: .venv/installed $(MODEL) ## Run all tests
 	$(BIN)/pytest
 
 lint: .venv/installed ## Check style, types and layers

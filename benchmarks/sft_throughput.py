@@ -184,7 +184,7 @@ def _ours(directory: str, data: Path, steps: int, folder: Path) -> float:
         sys.exit(f"{OURS} failed:\n{answer.stdout[-2000:]}\n{answer.stderr[-2000:]}")
     lines = (folder / "recipe" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     events = [event for line in lines if (event := json.loads(line))["event"] == "step"][SKIPPED:]
-    return float(sum(event["learned_tokens"] for event in events) / sum(event["seconds"] for event in events))
+    return float(sum(event["learned_tokens"] for event in events) / sum(event["elapsed"] for event in events))
 
 
 if __name__ == "__main__":

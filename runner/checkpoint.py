@@ -16,10 +16,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from runner import runfile
 from runner.errors import Problem, RunError, listed
 from runner.plan import Plan
 
 MANIFEST = "manifest.json"
+CHOSEN = "chosen.json"
+TRAINER_STATE = "trainer_state.json"  # as transformers calls it
 UNFINISHED = "checkpoint-"  # how the name of a folder begins that is not published, as transformers has it
 
 
@@ -140,6 +143,31 @@ def newest(folder: Path, wanted: Mapping[str, Any]) -> tuple[Path, Manifest] | N
             )
         return path, manifest
     return None
+
+
+def choose(directory: Path, wanted: Mapping[str, Any]) -> None:
+    """Write down which checkpoint is the run's result: the best by held-out loss that transformers noted, or the last.
+
+    Told by the files alone, so that a run which was killed after its last checkpoint chooses the same.
+    """
+    folder = directory / "checkpoints"
+    last = all_of(folder)[-1]
+    state = json.loads((last / TRAINER_STATE).read_text(encoding="utf-8"))
+    best = folder / f"step-{state.get('best_global_step')}"
+    result = best if best.is_dir() else last
+    text = json.dumps({"step": int(result.name.removeprefix("step-")), "settings": wanted}, indent=1)
+    runfile.write(directory / CHOSEN, text + "\n")
+
+
+def chosen(directory: Path, wanted: Mapping[str, Any] | None = None) -> Path | None:
+    """The checkpoint that an ended training chose; None where none did, or one with other settings than `wanted`."""
+    try:
+        found = json.loads((directory / CHOSEN).read_text(encoding="utf-8"))
+        folder = directory / "checkpoints" / f"step-{found['step']}"
+        same = wanted is None or not differences(found["settings"], wanted)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return folder if same and read(folder) is not None else None
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -5,7 +5,6 @@ The adapter is done only when the model that anybody else would load has the los
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections.abc import Iterator
@@ -31,11 +30,10 @@ TOLERANCE = 0.02  # of the loss, relative (absolute below 1): what bfloat16 and 
 def assemble(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> checkpoint.Manifest:
     """Make `adapter/` of the chosen checkpoint, and give that checkpoint's manifest. Nothing half-made is left."""
     directory = Path(plan.directory)
-    chosen = json.loads((directory / "chosen.json").read_text(encoding="utf-8"))
-    folder = directory / "checkpoints" / f"step-{chosen['step']}"
-    manifest = checkpoint.read(folder)
-    if manifest is None:
-        raise RunError(Problem(f"the checkpoint `{folder}` is damaged", hint="run again: training goes on before it"))
+    folder = checkpoint.chosen(directory)
+    manifest = checkpoint.read(folder) if folder else None
+    if folder is None or manifest is None:
+        raise RunError(Problem("the checkpoint that training chose is damaged", hint="run again: it goes on before it"))
     unfinished, target = directory / "adapter.unfinished", directory / "adapter"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()

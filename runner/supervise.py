@@ -95,15 +95,17 @@ def train(recipe: Recipe, places: Source, watcher: Watcher) -> int:
     with _alone(directory):
         before = runfile.read(directory)
         _check_same(before, plan.recipe, directory)
-        if before.get("status") == "done":
+        target = asdict(recipe.output.hub) if recipe.output.hub else None
+        if before.get("status") == "done" and target in (None, before.get("pushed_to")):
             watcher.say(f"{directory} holds the finished run of this recipe: nothing to do")
             return DONE
         if recipe.output.hub:
             hub.preflight(recipe.output.hub, os.environ)
-        if before.get("status") != "not_pushed":
+        if before.get("status") not in ("done", "not_pushed"):
             _run(plan, places, directory, signals, watcher)
         if recipe.output.hub:
-            _push(recipe, directory, watcher)
+            result_card.write(plan, directory, os.environ)  # it names the repository
+            _push(recipe.output.hub, directory, watcher)
         runfile.update(directory, status="done", exit_code=DONE)
     return DONE
 
@@ -117,7 +119,7 @@ def push(directory: Path, recipe_of: Mapping[str, Any], watcher: Watcher) -> Non
         )
     with _alone(directory):
         pushed = hub.push(directory, Hub(**hub_settings), os.environ, watcher.say)
-        runfile.update(directory, status="done", exit_code=DONE, hub=asdict(pushed))
+        runfile.update(directory, status="done", exit_code=DONE, hub=asdict(pushed), pushed_to=hub_settings)
     watcher.say(f"{'nothing new to push' if pushed.unchanged else 'pushed'}: {pushed.url}")
 
 
@@ -197,16 +199,15 @@ def _stages(plan: Plan, places: Source, directory: Path, signals: Signals, watch
     return plan
 
 
-def _push(recipe: Recipe, directory: Path, watcher: Watcher) -> None:
-    assert recipe.output.hub is not None
+def _push(target: Hub, directory: Path, watcher: Watcher) -> None:
     runfile.update(directory, status="pushing")
     try:
-        pushed = hub.push(directory, recipe.output.hub, os.environ, watcher.say, check_status=False)
+        pushed = hub.push(directory, target, os.environ, watcher.say, check_status=False)
     except PushError as error:
         problems = [problem.message for problem in error.problems]
         runfile.update(directory, status="not_pushed", exit_code=error.exit_code, problems=problems)
         raise
-    runfile.update(directory, hub=asdict(pushed))
+    runfile.update(directory, hub=asdict(pushed), pushed_to=asdict(target))
     watcher.say(f"pushed: {pushed.url}")
 
 

@@ -35,13 +35,16 @@ def run(plan: Plan, stop_requested: Callable[[], bool]) -> bool:
     held_out = directory / "prepared" / "evaluation"
     evaluation_rows = datasets.load_from_disk(str(held_out)) if held_out.is_dir() else None
 
+    settings = checkpoint.settings(plan, prepared["rows"])
+    if checkpoint.chosen(directory, settings) is not None:
+        logger.info("training ended before, and its result is chosen")
+        return True
     if plan.device == "cpu":
         torch.set_num_threads(max(len(os.sched_getaffinity(0)) // plan.processes, 1))
         # The shared-memory collectives would be compiled with g++ for minutes; gloo's are enough for an adapter.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_backend="gloo" if plan.device == "cpu" else "nccl", auto_mpi_discovery=False)
     set_seed(plan.recipe.training.seed)
-    settings = checkpoint.settings(plan, prepared["rows"])
     resumed = checkpoint.newest(folder, settings)
     training.announce_trackers(plan)
     trainer = TASKS[plan.recipe.task].trainer(
@@ -68,7 +71,7 @@ def run(plan: Plan, stop_requested: Callable[[], bool]) -> bool:
         trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
     finished = not stopper.stopped
     if trainer.is_world_process_zero() and finished:
-        _choose(folder, trainer.state.best_global_step, directory)
+        checkpoint.choose(directory, settings)
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
@@ -98,15 +101,6 @@ def _undisturbed(compute: Callable[[], float]) -> float:
         torch.set_rng_state(states[2])
         if devices is not None:
             torch.cuda.set_rng_state_all(devices)
-
-
-def _choose(folder: Path, best_step: int | None, directory: Path) -> None:
-    """Write down which checkpoint is the run's result: the best by held-out loss, or the last one."""
-    last = checkpoint.all_of(folder)[-1]
-    best = folder / f"step-{best_step}"
-    chosen = best if best_step and best.is_dir() else last
-    text = json.dumps({"step": int(chosen.name.removeprefix("step-")), "best": chosen == best and best != last})
-    (directory / "chosen.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _log_start(plan: Plan, resumed: Any) -> None:

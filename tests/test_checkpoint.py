@@ -319,3 +319,20 @@ def test_a_damaged_checkpoint_does_not_push_sound_ones_out(tmp_path: Path) -> No
     checkpoint.keep(tmp_path, 1, None)
     found = checkpoint.newest(tmp_path, SETTINGS)
     assert found is not None and found[1].step == 6
+
+
+@pytest.mark.parametrize(("best", "expected"), [(2, "step-2"), (4, "step-4"), (None, "step-4"), (1, "step-4")])
+def test_the_best_checkpoint_is_chosen_by_the_files_alone(tmp_path: Path, best: int | None, expected: str) -> None:
+    folder = tmp_path / "checkpoints"
+    for step in (2, 3, 4):
+        written = write(folder, step)
+        (written / "trainer_state.json").write_text(json.dumps({"best_global_step": best}))
+        manifest = Manifest(step, 1.0, SETTINGS, checkpoint.hashes(written))
+        checkpoint.publish(written, folder / f"step-{step}", manifest)
+    assert checkpoint.chosen(tmp_path) is None
+    checkpoint.choose(tmp_path, SETTINGS)
+    chosen = checkpoint.chosen(tmp_path, SETTINGS)
+    assert chosen == folder / expected
+    assert checkpoint.chosen(tmp_path, {**SETTINGS, "data": "other"}) is None
+    flip(chosen)
+    assert checkpoint.chosen(tmp_path, SETTINGS) is None
