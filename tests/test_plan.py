@@ -332,7 +332,8 @@ OPTIONAL = [
         "training.checkpoints={every: 2, minutes: 1.5}", "training.micro_batch_size=1", "deepspeed.zero_stage=2",
         "deepspeed.processes=1", "output.hub={repository: owner/name}", "tracking={wandb: a, mlflow: b, trackio: c}",
     ),
-    ("dataset.evaluation=data/instruction.jsonl", "training.early_stopping=null", "adapter.continue_from=owner/x"),
+    ("dataset.evaluation=data/instruction.jsonl", "training.early_stopping=null"),
+    ("adapter=null", "adapter.continue_from=owner/x"),
 ]  # fmt: skip
 
 
