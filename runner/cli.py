@@ -21,8 +21,8 @@ from runner.errors import DONE, FAILED, Place, Problem, RecipeError, UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from runner.reading.source import Source
     from runner.recipe import Recipe
-    from runner.source import Source
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,7 +90,7 @@ def _with_recipe(verb: argparse.ArgumentParser, several: bool = False) -> argpar
 
 def _recipe(path: str, options: argparse.Namespace) -> tuple[Recipe, Source]:
     """The recipe in a file with what the command line lays over it, and where its values stand. Raises RecipeError."""
-    from runner import check, overrides, source
+    from runner.reading import check, overrides, source
 
     written = overrides.apply(source.read(path), options.set)
     return check.settle(written, path), written
@@ -119,7 +119,7 @@ def _found(path: str, options: argparse.Namespace) -> str:
     recipe, _ = _recipe(path, options)
     found = f"`{path}` is a good recipe for `{recipe.task}`"
     if options.data:
-        from runner import dataset
+        from runner.data import dataset
 
         data = dataset.read(recipe.dataset, recipe.training.seed)
         found += f": {len(data.train)} training rows, {len(data.evaluation)} held out"
@@ -188,7 +188,7 @@ def _push(options: argparse.Namespace) -> int:
 
 
 def _schema(options: argparse.Namespace) -> int:
-    from runner import schema_export
+    from runner.reading import schema_export
 
     print(json.dumps(schema_export.json_schema(), indent=2, ensure_ascii=False))
     return DONE

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from runner.encoding import NOT_LEARNED
 from runner.errors import Problem, RunError
+from runner.text.encoding import NOT_LEARNED
 
 LEAK = 1e-5  # of a loss, relative; the same row in the same place gives the same sums, to the last bit on most kernels
 

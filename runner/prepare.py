@@ -21,13 +21,15 @@ from typing import Any
 import datasets
 
 import runner
-from runner import dataset, encoding, microbatch, model, templates, tokens
-from runner.dataset import Data, Rejected, Sample
-from runner.encoding import Encoded, TokenRow
+from runner import microbatch, model
+from runner.data import dataset
+from runner.data.dataset import Data, Rejected, Sample
 from runner.errors import DataError, Problem
 from runner.events import tell
 from runner.plan import Plan
-from runner.templates import Refused
+from runner.text import encoding, templates, tokens
+from runner.text.encoding import Encoded, TokenRow
+from runner.text.templates import Refused
 
 
 def run(plan: Plan) -> None:
@@ -194,7 +196,7 @@ def _fingerprint(parts: Sequence[Encoded]) -> str:
 def _key(plan: Plan, data: Data, tokenizer: Any) -> str:
     """A hash of everything that the rows depend on."""
     code = hashlib.sha256()
-    for path in sorted(Path(runner.__file__).parent.glob("*.py")):
+    for path in sorted(Path(runner.__file__).parent.rglob("*.py")):
         code.update(path.read_bytes())
     depends_on = {
         "code": code.hexdigest(),

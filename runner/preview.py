@@ -10,9 +10,11 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from runner import dataset, encoding, model, prepare
+from runner import model, prepare
+from runner.data import dataset
 from runner.errors import Place, Problem, RecipeError
 from runner.plan import Plan
+from runner.text import encoding
 
 SPACE_MARKS = {"\n": "⏎\n", "\t": "⇥"}
 LONGEST_CHARACTER = 4  # tokens: the bytes of a character in UTF-8

@@ -16,10 +16,10 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from runner import checkpoint, model
-from runner.encoding import NOT_LEARNED
 from runner.errors import Problem, RunError
 from runner.learned_head import summed_loss
 from runner.plan import Plan
+from runner.text.encoding import NOT_LEARNED
 
 logger = logging.getLogger(__name__)
 

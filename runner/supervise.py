@@ -22,22 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import runner
-from runner import (
-    architecture,
-    checkpoint,
-    continued,
-    dataset,
-    fetch,
-    hub,
-    machine,
-    microbatch,
-    planfile,
-    result_card,
-    runfile,
-    sharding,
-    workers,
-)
+from runner import architecture, checkpoint, continued, fetch, machine, microbatch, planfile, runfile, sharding, workers
 from runner import plan as plans
+from runner.data import dataset
+from runner.data.formats import Example, Instruction
 from runner.errors import (
     DONE,
     Interrupted,
@@ -49,11 +37,11 @@ from runner.errors import (
     UserError,
     listed,
 )
-from runner.formats import Example, Instruction
+from runner.hub import repository, result_card
 from runner.plan import Conflict, Plan, Rows
+from runner.reading.source import Source, closest
 from runner.recipe import Hub, Recipe
 from runner.show import Watcher
-from runner.source import Source, closest
 from runner.workers import Signals, Stage
 
 CHARACTERS_A_TOKEN = 3.0  # before the tokenizer has been loaded; English has about four
@@ -100,7 +88,7 @@ def train(recipe: Recipe, places: Source, watcher: Watcher) -> int:
             watcher.say(f"{directory} holds the finished run of this recipe: nothing to do")
             return DONE
         if recipe.output.hub:
-            hub.preflight(recipe.output.hub, os.environ)
+            repository.preflight(recipe.output.hub, os.environ)
         if before.get("status") not in ("done", "not_pushed"):
             _run(plan, places, directory, signals, watcher)
         if recipe.output.hub:
@@ -118,7 +106,7 @@ def push(directory: Path, recipe_of: Mapping[str, Any], watcher: Watcher) -> Non
             Problem(f"the recipe of `{directory}` names no repository", hint="set `output.hub.repository` and run it")
         )
     with _alone(directory):
-        pushed = hub.push(directory, Hub(**hub_settings), os.environ, watcher.say)
+        pushed = repository.push(directory, Hub(**hub_settings), os.environ, watcher.say)
         runfile.update(directory, status="done", exit_code=DONE, hub=asdict(pushed), pushed_to=hub_settings)
     watcher.say(f"{'nothing new to push' if pushed.unchanged else 'pushed'}: {pushed.url}")
 
@@ -202,7 +190,7 @@ def _stages(plan: Plan, places: Source, directory: Path, signals: Signals, watch
 def _push(target: Hub, directory: Path, watcher: Watcher) -> None:
     runfile.update(directory, status="pushing")
     try:
-        pushed = hub.push(directory, target, os.environ, watcher.say, check_status=False)
+        pushed = repository.push(directory, target, os.environ, watcher.say, check_status=False)
     except PushError as error:
         problems = [problem.message for problem in error.problems]
         runfile.update(directory, status="not_pushed", exit_code=error.exit_code, problems=problems)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runner import check, machine, plan, recipe
+from runner import machine, plan, recipe
 from runner.architecture import Architecture, Matrix
 from runner.plan import Plan, Rows
+from runner.reading import check
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "sft_instruction.yaml"
 CPU = machine.named("cpu:8:32")

@@ -16,9 +16,9 @@ from hub_server import TOKEN, HubServer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner import card
-from runner.card import Facts
-from runner.redaction import MASK, redact
+from runner.hub import card
+from runner.hub.card import Facts
+from runner.hub.redaction import MASK, redact
 
 RECIPE = "task: sft  # the task\nmodel: {name: HuggingFaceTB/SmolLM2-135M-Instruct}\ndataset: {train: rows.jsonl}\n"
 FACTS = Facts(
@@ -143,7 +143,7 @@ def test_no_recipe_can_end_its_block_or_bring_a_secret(tmp_path: Path) -> None:
 
 def test_secrets_of_this_process_are_masked_without_being_asked(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from test_card import FACTS; from runner import card\n"
+        "import sys; from pathlib import Path; from test_card import FACTS; from runner.hub import card\n"
         "from dataclasses import replace\n"
         "card.write(Path(sys.argv[1]), replace(FACTS, name='my-secret-name', license='my-secret-name'))"
     )
@@ -221,7 +221,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from dataclasses import replace
-from runner import card, hub, recipe
+from runner import recipe
+from runner.hub import card, repository
 from test_card import FACTS, blocks
 
 work = Path(sys.argv[1])
@@ -247,7 +248,7 @@ adapted.save_pretrained(adapter)
 tokenizer.save_pretrained(adapter)
 facts = replace(FACTS, base_model="ann/base", revision=base, repository="ann/adapter", branch="next", chat=True)
 card.write(adapter, facts)
-hub.push(work / "run", recipe.Hub("ann/adapter", True, "next"), os.environ, check_status=False)
+repository.push(work / "run", recipe.Hub("ann/adapter", True, "next"), os.environ, check_status=False)
 (code,) = blocks((adapter / "README.md").read_text(), "python")
 exec(code, {})
 print("the snippet ran")

@@ -17,7 +17,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner import check, errors, keys, recipe, schema, source
+from runner import errors, recipe
+from runner.reading import check, keys, schema, source
 
 BROKEN = Path(__file__).parent / "broken"
 RECIPES = sorted(BROKEN.glob("*.yaml"))
@@ -109,7 +110,7 @@ def test_whole_numbers_become_real_ones_where_the_recipe_has_them(tmp_path: Path
 
 def test_standard_input(tmp_path: Path) -> None:
     write(tmp_path)
-    program = "from runner import check; read = check.read('-'); print(read.name, read.dataset.train[0].path)"
+    program = "from runner.reading import check; read = check.read('-'); print(read.name, read.dataset.train[0].path)"
     done = subprocess.run(
         [sys.executable, "-c", program], input=SMALLEST, capture_output=True, text=True, cwd=tmp_path, check=True
     )
@@ -323,7 +324,7 @@ def model_is_here(file: Path) -> bool:
 
 
 def test_nothing_heavy_is_imported() -> None:
-    program = "import sys; from runner import check; check.read(sys.argv[1]); print(*sys.modules)"
+    program = "import sys; from runner.reading import check; check.read(sys.argv[1]); print(*sys.modules)"
     file = BROKEN.parents[1] / "recipes" / "sft_instruction.yaml"
     done = subprocess.run([sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=True)
     heavy = {"torch", "transformers", "trl", "peft", "datasets", "deepspeed", "accelerate", "huggingface_hub", "numpy"}

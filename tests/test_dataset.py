@@ -19,11 +19,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner import choice, dataset, recipe
-from runner.dataset import Data
+from runner import recipe
+from runner.data import choice, dataset
+from runner.data.dataset import Data
+from runner.data.formats import Chat, Instruction
+from runner.data.rows import Fault, Row
 from runner.errors import DataError, Place, report
-from runner.formats import Chat, Instruction
-from runner.rows import Fault, Row
 
 CHAT = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
 
@@ -429,11 +430,12 @@ def test_a_hub_dataset_for_evaluation_has_to_name_its_split() -> None:
 
 def test_a_hub_dataset_that_cannot_be_loaded_is_told() -> None:
     program = """
-from runner import dataset, errors, recipe
+from runner import errors, recipe
+from runner.data import dataset
 for item in dataset.rows([recipe.Source("nobody/nothing", 1.0, None, (), "auto")]):
     print(item.whole, errors.as_json(item.problem))
 """
-    root = str(Path(dataset.__file__).parent.parent)
+    root = str(Path(dataset.__file__).parents[2])
     environment = {**os.environ, "PYTHONPATH": root, "HF_HUB_OFFLINE": "1", "HF_HOME": str(Path("cache").absolute())}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True

@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from settled import recipe_of
 
-from runner import encoding, recipe
-from runner.dataset import Sample
-from runner.encoding import NOT_LEARNED, NOTHING_LEARNED, REFUSED, TOO_LONG, Encoded, TokenRow
+from runner import recipe
+from runner.data.dataset import Sample
+from runner.data.formats import Chat, Instruction, Message
 from runner.errors import DataError, Place
-from runner.formats import Chat, Instruction, Message
+from runner.text import encoding
+from runner.text.encoding import NOT_LEARNED, NOTHING_LEARNED, REFUSED, TOO_LONG, Encoded, TokenRow
 
 DATASET = recipe_of().dataset
 LONG = 10_000  # tokens; longer than any row here

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner import formats
+from runner.data import formats
+from runner.data.formats import Chat, Instruction, Message
+from runner.data.rows import Row, TablePlace
 from runner.errors import Place, Problem
-from runner.formats import Chat, Instruction, Message
-from runner.rows import Row, TablePlace
 
 USER = {"role": "user", "content": "Hi"}
 ASSISTANT = {"role": "assistant", "content": "Hello"}

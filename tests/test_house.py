@@ -88,7 +88,7 @@ import runner.cli
 sys.argv = ["tunesmith", {verb!r}, "recipes/sft_instruction.yaml"]
 with contextlib.suppress(SystemExit):
     runner.cli.main()
-assert "runner.check" in sys.modules
+assert "runner.reading.check" in sys.modules
 """
     assert loaded_after(run) == set()
 

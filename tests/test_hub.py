@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from hub_server import TOKEN, HubServer
 
-from runner import hub, recipe
+from runner import recipe
 from runner.errors import PushError, UserError, report
-from runner.hub import Pushed
-from runner.hub_client import Patience
+from runner.hub import repository as hub
+from runner.hub.client import Patience
+from runner.hub.repository import Pushed
 
 QUICK = Patience(silence=2.0, first_wait=0.02, longest_wait=0.1, deadline=5.0)
 SHORT = Patience(silence=0.5, first_wait=0.02, longest_wait=0.05, deadline=0.6)
@@ -383,7 +384,8 @@ from pathlib import Path
 import httpx2, huggingface_hub
 from huggingface_hub import constants
 assert not constants.HF_HUB_DISABLE_TELEMETRY  # read by now, so too late to switch it off
-from runner import hub, recipe
+from runner import recipe
+from runner.hub import repository as hub
 environment = {"HF_TOKEN": os.environ["HF_TOKEN"]}  # the endpoint has been read by now, too
 print(hub.push(Path(sys.argv[1]), recipe.Hub("ann/adapter", False, "main"), environment, print))
 assert type(huggingface_hub.get_session()) is httpx2.Client  # its own again

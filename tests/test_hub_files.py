@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.hub_client import Refusal
-from runner.hub_files import Fingerprint, changes, fingerprints
+from runner.hub.client import Refusal
+from runner.hub.files import Fingerprint, changes, fingerprints
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from hub_routes import User
 from hub_server import TOKEN, HubServer
 from test_hub import QUICK, SHORT, ours, shown
 
-from runner import hub
 from runner.errors import RecipeError, RunError
+from runner.hub import repository as hub
 
 
 def test_preflight_creates_a_private_repository(hub_server: HubServer) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runner import marks
+from runner.text import marks
 
 FIRST = marks.ALPHABETS[0]
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from families import FAMILIES, LONG, REASONED, SHIPPED, SHORT, shipped, tokenizer_of
 
-from runner import templates, tokens
-from runner.formats import Chat
+from runner.data.formats import Chat
+from runner.text import templates, tokens
 
 MASKS = Path(__file__).parent / "masks"
 CASES = [

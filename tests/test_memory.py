@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from settled import LLAMA_8B, LLAMA_70B
 
-from runner import memory, names
+from runner import memory
 from runner.memory import Load, Memory
+from runner.reading import names
 
 LOAD = Load(
     precision="bfloat16", quantization="none", zero_stage=1, offload="none", processes=8, optimizer="adamw_torch",

@@ -20,9 +20,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner import readers, strict_json
+from runner.data import readers, strict_json
+from runner.data.rows import Fault, Row, shown, text_of
 from runner.errors import DataError, Place, as_text
-from runner.rows import Fault, Row, shown, text_of
 
 GOOD = b'{"prompt": "p", "completion": "c"}\n'
 UNPACK = "unpack it first"
@@ -351,13 +351,14 @@ def test_a_table_without_pyarrow_says_what_to_install() -> None:
     program = """
 import sys
 sys.modules["pyarrow"] = None
-from runner import errors, readers
+from runner import errors
+from runner.data import readers
 try:
     list(readers.read(sys.argv[1]))
 except errors.DataError as error:
     print(errors.report(error))
 """
-    environment = {**os.environ, "PYTHONPATH": str(Path(readers.__file__).parent.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(readers.__file__).parents[2])}
     done = subprocess.run(
         [sys.executable, "-c", program, str(Path("rows.parquet").absolute())],
         env=environment, capture_output=True, text=True, check=True,
@@ -371,11 +372,11 @@ def test_reading_text_loads_nothing_heavy() -> None:
     Path("rows.jsonl").write_bytes(GOOD)
     program = """
 import sys
-from runner import dataset, readers
+from runner.data import dataset, readers
 assert len(list(readers.read(sys.argv[1]))) == 1
 print([name for name in ("pyarrow", "pandas", "datasets", "numpy", "torch") if name in sys.modules])
 """
-    environment = {**os.environ, "PYTHONPATH": str(Path(readers.__file__).parent.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(readers.__file__).parents[2])}
     done = subprocess.run(
         [sys.executable, "-c", program, str(Path("rows.jsonl").absolute())],
         env=environment, capture_output=True, text=True, check=True,

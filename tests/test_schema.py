@@ -12,7 +12,8 @@ import jsonschema
 import pytest
 import yaml
 
-from runner import check, errors, keys, names, names_export, schema, schema_export, sentences, source
+from runner import errors
+from runner.reading import check, keys, names, names_export, schema, schema_export, sentences, source
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 BROKEN = Path(__file__).parent / "broken"

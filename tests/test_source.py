@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner import errors, source
+from runner import errors
+from runner.reading import source
 
 SOON = 5.0  # seconds, on a busy machine; most take a few milliseconds
 

@@ -10,9 +10,9 @@ from families import LONG, REASONED, SHORT, chat, tokenizer_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner import templates, tokens
+from runner.data.formats import Chat, Instruction, Message
 from runner.errors import RecipeError
-from runner.formats import Chat, Instruction, Message
+from runner.text import templates, tokens
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner import templates, tokens
+from runner.data.formats import Chat, Instruction, Message
 from runner.errors import RecipeError
-from runner.formats import Chat, Instruction, Message
-from runner.templates import Refused, Rendered
+from runner.text import templates, tokens
+from runner.text.templates import Refused, Rendered
 
 
 def plain(prompt: str, completion: str, tokenizer: Any, learn: str = "completions") -> Rendered:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from runs import events, run_of, tunesmith, write_recipe
 
-from runner import check, isolation, plan, planfile
+from runner import isolation, plan, planfile
 from runner.errors import RunError
+from runner.reading import check
 from runner.workers import Signals, Stage, run
 
 pytestmark = pytest.mark.slow
@@ -72,7 +73,7 @@ def test_losses_are_those_of_plain_trl(one_process: Path, tiny_model: Path, tmp_
 
     settled = planfile.from_json((one_process / "plan.json").read_text())
     recipe = check.read(str(one_process.parent.parent / "recipe.yaml"))
-    from runner import dataset
+    from runner.data import dataset
 
     samples = [sample.example for sample in dataset.read(recipe.dataset, recipe.training.seed).train]
     prepared = datasets.load_from_disk(str(one_process / "prepared" / "train"))

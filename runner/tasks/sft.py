@@ -17,8 +17,8 @@ from trl import SFTConfig, SFTTrainer
 from runner import batches, isolation, learned_head, model, training
 from runner.adapters import ADAPTERS
 from runner.batches import FILLER, Order
-from runner.encoding import NOT_LEARNED
 from runner.plan import Plan
+from runner.text.encoding import NOT_LEARNED
 
 
 class Trainer(SFTTrainer):

@@ -10,10 +10,11 @@ import os
 import re
 import stat
 
-from runner import rows, secrets, strict_json
+from runner import secrets
+from runner.data import rows, strict_json
 from runner.errors import Place, Problem, RecipeError, listed
-from runner.keys import HUB_ID, REPOSITORY
-from runner.source import file_text, similar_file
+from runner.reading.keys import HUB_ID, REPOSITORY
+from runner.reading.source import file_text, similar_file
 
 DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".arrow")
 OTHER_SUFFIXES = (".txt", ".md", ".tsv", ".xlsx", ".gz", ".zip", ".zst", ".bz2", ".xz")  # of files, and no Hub id

@@ -11,8 +11,8 @@ from typing import Any
 
 from runner import secrets
 from runner.errors import Place, Problem
-from runner.sentences import dotted, found
-from runner.source import Path, Places, closest
+from runner.reading.sentences import dotted, found
+from runner.reading.source import Path, Places, closest
 
 GENERATED = ("exact_match", "json_valid", "json_match")  # metrics of completions that the model writes
 COLUMNS_OF_FORMAT = {"prompt_completion": ("prompt", "completion"), "messages": ("messages",)}

@@ -23,9 +23,9 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-from runner import marks, special_tokens
+from runner.data.formats import Message
 from runner.errors import Problem, RecipeError
-from runner.formats import Message
+from runner.text import marks, special_tokens
 
 ANSWERER = "assistant"
 LEARN_LAST = "learn the last answer alone: `dataset.learn: last`"

@@ -13,10 +13,10 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from runner import strict_json, tables
+from runner.data import strict_json, tables
+from runner.data.rows import Fault, Row, first_line, shown, suffix, unreadable
 from runner.errors import DataError, Place, Problem
 from runner.nearest import nearest
-from runner.rows import Fault, Row, first_line, shown, suffix, unreadable
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 OPENING = 65536  # bytes looked at to tell what a file holds

@@ -1,7 +1,7 @@
 """The keys of a recipe -> a JSON Schema (draft 7), which editors use to complete and check recipes.
 
-Run `python -m runner.schema_export` after a change of keys: it writes `recipes/schema.json`. A recipe names it in its
-first line: `# yaml-language-server: $schema=./schema.json`. Rules between keys are not in it.
+Run `python -m runner.reading.schema_export` after a change of keys: it writes `recipes/schema.json`. A recipe names it
+in its first line: `# yaml-language-server: $schema=./schema.json`. Rules between keys are not in it.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from runner.keys import KEYS, LARGEST, TASKS, Definition, Keys
-from runner.schema import block, types
+from runner.reading.keys import KEYS, LARGEST, TASKS, Definition, Keys
+from runner.reading.schema import block, types
 
-FILE = Path(__file__).parents[1] / "recipes" / "schema.json"
+FILE = Path(__file__).parents[2] / "recipes" / "schema.json"
 NAMES = {"text": "string", "boolean": "boolean", "integer": "integer", "number": "number"}
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from runner import keys, schema, secrets, syntax
+from runner import secrets
 from runner.errors import Place, Problem, listed
 from runner.nearest import bare, nearest
-from runner.schema import Failure
-from runner.source import Path, Places, closest
+from runner.reading import keys, schema, syntax
+from runner.reading.schema import Failure
+from runner.reading.source import Path, Places, closest
 
 LONGEST_SHOWN = 60  # characters of a value in a sentence
 MOST_LISTED = 8  # names in a hint

@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from runner import marks, special_tokens, turns
+from runner.data.formats import Chat, Instruction, Message
 from runner.errors import Problem, RecipeError
-from runner.formats import Chat, Instruction, Message
-from runner.turns import Refused
+from runner.text import marks, special_tokens, turns
+from runner.text.turns import Refused
 
 __all__ = ["Prompt", "Refused", "Rendered", "prompt", "reads_clock", "render"]
 

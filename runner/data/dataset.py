@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from runner import choice, formats, origins, recipe
+from runner import recipe
+from runner.data import choice, formats, origins
+from runner.data.rows import Fault, Row, has_fixed_columns, shown, suffix, text_of
 from runner.errors import DataError, Place, Problem
-from runner.rows import Fault, Row, has_fixed_columns, shown, suffix, text_of
 
 rows = origins.rows
 

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from runner import schema, secrets
+from runner import secrets
 from runner.errors import Place, Problem, RecipeError
-from runner.source import Path, Places, Source, Written, override_value
+from runner.reading import schema
+from runner.reading.source import Path, Places, Source, Written, override_value
 
 FILE = "--set"  # what stands in the place of a file name
 

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner import recipe, templates, tokens
-from runner.dataset import MOST_SHOWN, Rejected, Sample
+from runner import recipe
+from runner.data.dataset import MOST_SHOWN, Rejected, Sample
 from runner.errors import DataError, Place, Problem
-from runner.templates import Refused, Rendered
-from runner.tokens import Tokens
+from runner.text import templates, tokens
+from runner.text.templates import Refused, Rendered
+from runner.text.tokens import Tokens
 
 AT_ONCE = 512  # rows given to the tokenizer in one call
 NOT_LEARNED = -100  # the label of a token whose loss does not count, as torch and transformers know it

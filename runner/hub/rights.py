@@ -12,7 +12,7 @@ from typing import Any
 
 from runner import recipe
 from runner.errors import listed
-from runner.hub_client import SET_TOKEN, Connection, Refusal, Trouble, understood
+from runner.hub.client import SET_TOKEN, Connection, Refusal, Trouble, understood
 
 Person = Mapping[str, Any]  # what whoami answers
 

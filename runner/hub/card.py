@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from runner.redaction import redact
+from runner.hub.redaction import redact
 
 METRIC_NAMES = {"exact_match": "exact match", "json_valid": "valid JSON", "json_match": "matching JSON"}
 
@@ -219,7 +219,7 @@ def _is_hub_id(text: str) -> bool:
         validate_repo_id(text)
     except HFValidationError:
         return False
-    return True
+    return all(part[:1].isalnum() for part in text.split("/"))  # the client lets `_` begin a name, the Hub does not
 
 
 def _clean(value: Any, secrets: Mapping[str, str]) -> Any:

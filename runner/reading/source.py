@@ -16,9 +16,10 @@ from typing import Any, NoReturn
 
 import yaml
 
-from runner import scalars, secrets, syntax
+from runner import secrets
 from runner.errors import Place, Problem, RecipeError
 from runner.nearest import nearest
+from runner.reading import scalars, syntax
 
 LARGEST_FILE = 1_000_000  # bytes
 MOST_NODES = 2000  # keys and values of a recipe; what checks them takes the square of their number

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runner.names import OPTIMIZERS, SCHEDULERS
+from runner.reading.names import OPTIMIZERS, SCHEDULERS
 
 Definition = dict[str, Any]
 Keys = dict[str, Definition]

@@ -1,6 +1,7 @@
 """The installed transformers -> `names.py`, the schedulers and optimizers that a recipe can name.
 
-Run `python -m runner.names_export` after a change of version. What cannot be used by its name alone is left out.
+Run `python -m runner.reading.names_export` after a change of version. What cannot be used by its name alone is left
+out.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def optimizers() -> list[str]:
 
 def text() -> str:
     """The whole of `names.py`."""
-    parts = ['"""What transformers calls its schedulers and optimizers. Made by `python -m runner.names_export`."""\n']
+    parts = ['"""What transformers calls its schedulers and optimizers. Made by `names_export.py` beside it."""\n']
     for title, names in (("SCHEDULERS", schedulers()), ("OPTIMIZERS", optimizers())):
         parts.append(f"{title} = (\n" + "".join(f'    "{name}",\n' for name in names) + ")\n")
     return "\n".join(parts)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from runner import recipe
-from runner.hub_client import Refusal
+from runner.hub.client import Refusal
 
 RECORD = "pushed.json"
 REFUSED_FOLDERS = {".git", ".cache"}  # the client takes no file from these

@@ -15,8 +15,8 @@ from typing import Any
 from cerberus import TypeDefinition, Validator
 from cerberus.errors import BaseErrorHandler, ErrorDefinition, ValidationError
 
-from runner.keys import KEYS, Definition, Keys
-from runner.source import Path
+from runner.reading.keys import KEYS, Definition, Keys
+from runner.reading.source import Path
 
 RULE_NAMES = {0x02: "required", 0x03: "unknown"}  # Cerberus names the first oddly, and the second not at all
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from runner import recipe
 from runner.errors import Problem, PushError, RecipeError, RunError, UserError, listed
-from runner.hub_client import Connection, Patience, Refusal, Trouble, connect, persist
-from runner.hub_files import Fingerprint, changes, fingerprints, remember, remembered
-from runner.hub_rights import asking, prepare, whoami
+from runner.hub.client import Connection, Patience, Refusal, Trouble, connect, persist
+from runner.hub.files import Fingerprint, changes, fingerprints, remember, remembered
+from runner.hub.rights import asking, prepare, whoami
 
 MAY_BE_PUSHED = ("done", "not_pushed")
 BEFORE_TRAINING = Patience(silence=20.0, deadline=60.0)

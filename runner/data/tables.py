@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from runner.data.rows import Fault, Row, TablePlace, shown, unreadable
 from runner.errors import DataError, Place, Problem, listed
-from runner.rows import Fault, Row, TablePlace, shown, unreadable
 
 BATCH = 1000  # rows
 

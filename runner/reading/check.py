@@ -11,11 +11,12 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from runner import overrides as laid_over
-from runner import paths, recipe, rules, schema, secrets, sentences, source
+from runner import recipe, secrets
 from runner.errors import Place, Problem, RecipeError
-from runner.keys import PLANNED_TASKS, SECTION_TASKS, TASKS
-from runner.source import Path, Places, closest
+from runner.reading import overrides as laid_over
+from runner.reading import paths, rules, schema, sentences, source
+from runner.reading.keys import PLANNED_TASKS, SECTION_TASKS, TASKS
+from runner.reading.source import Path, Places, closest
 
 REAL = ("epochs", "learning_rate", "warmup_ratio", "weight_decay", "max_grad_norm")  # may be written as whole numbers
 

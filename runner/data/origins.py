@@ -7,10 +7,11 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 
-from runner import formats, readers, recipe, tables
+from runner import recipe
+from runner.data import formats, readers, tables
+from runner.data.rows import Fault, Row, has_fixed_columns, shown, text_of, unreadable
 from runner.errors import DataError, Place, Problem, listed
 from runner.nearest import nearest
-from runner.rows import Fault, Row, has_fixed_columns, shown, text_of, unreadable
 
 SPLITS = ("train", "evaluation")
 OTHER_SPLITS = ("validation", "valid", "val", "test", "dev", "eval")

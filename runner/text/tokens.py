@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from runner import special_tokens
-from runner.special_tokens import SpecialTokens
-from runner.templates import Refused, Rendered
+from runner.text import special_tokens
+from runner.text.special_tokens import SpecialTokens
+from runner.text.templates import Refused, Rendered
 
 SHOWN = 30
 # What tokenizers count as white space. Python counts four control characters more, which they can lose.

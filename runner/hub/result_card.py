@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import runner
-from runner import card, runfile
+from runner import runfile
+from runner.hub import card
 from runner.plan import Plan
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from runner import __version__
-from runner.redaction import redact
+from runner.hub.redaction import redact
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

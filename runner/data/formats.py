@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from runner import strict_json
+from runner.data import strict_json
+from runner.data.rows import Row, first_line, has_fixed_columns, text_of
 from runner.errors import Problem, listed
 from runner.nearest import nearest
-from runner.rows import Row, first_line, has_fixed_columns, text_of
 
 ROLES = ("system", "user", "assistant")
 

@@ -1,4 +1,4 @@
-"""What transformers calls its schedulers and optimizers. Made by `python -m runner.names_export`."""
+"""What transformers calls its schedulers and optimizers. Made by `names_export.py` beside it."""
 
 SCHEDULERS = (
     "linear",

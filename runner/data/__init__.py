@@ -1,0 +1,1 @@
+"""Data files in, checked samples with their places out."""

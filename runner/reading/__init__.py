@@ -1,0 +1,1 @@
+"""A recipe file in, a `Recipe` or every fault of it out."""

@@ -1,0 +1,1 @@
+"""Samples in, token ids and what is learned of them out."""
