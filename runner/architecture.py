@@ -94,6 +94,8 @@ def read(name: str, revision: str | None = None) -> Architecture | None:
     path = Path(name)
     if path.suffix.lower() == ".gguf" and path.is_file():
         return _from_gguf(path)
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise UnreadableModel(f"`{path}` is a directory without a `config.json`, so it holds no model")
     directory = path if path.is_dir() else _cached(name, revision)
     if directory is None or not (directory / "config.json").is_file():
         return None

@@ -130,7 +130,7 @@ def _plan(options: argparse.Namespace) -> int:
     from runner import machine, planfile, supervise
 
     try:
-        where = machine.named(options.machine) if options.machine else machine.here()
+        where = machine.here() if options.machine is None else machine.named(options.machine)
     except machine.UnknownMachine as error:
         hint = f"known devices: {', '.join(machine.KNOWN_DEVICES)}, and `cpu:CORES:GIB`; `h100:8` is eight of them"
         raise RecipeError(Problem(str(error), Place("--machine"), hint)) from error

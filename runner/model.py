@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from runner import recipe
-from runner.errors import Problem, RecipeError, RunError
+from runner.errors import Place, Problem, RecipeError, RunError
 from runner.plan import Plan
 
 HASHED_BYTES = 2**20  # of a GGUF file's start: its header, which names every tensor
@@ -44,8 +44,8 @@ def tokenizer(settings: recipe.Model) -> PreTrainedTokenizerBase:
         loaded = AutoTokenizer.from_pretrained(
             locate(settings), revision=settings.revision, trust_remote_code=settings.trust_remote_code
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise _unloadable(settings, error) from error
+    except (OSError, ValueError, LookupError, ImportError, AttributeError, TypeError) as error:
+        raise _unloadable(settings, error, "tokenizer") from error
     if not loaded.is_fast:
         raise RecipeError(
             Problem(
@@ -54,10 +54,20 @@ def tokenizer(settings: recipe.Model) -> PreTrainedTokenizerBase:
             )
         )
     if settings.chat_template != "auto":
-        loaded.chat_template = Path(settings.chat_template).read_text(encoding="utf-8")
+        loaded.chat_template = _template(Path(settings.chat_template))
     if loaded.pad_token_id is None:
         loaded.pad_token = loaded.eos_token
     return loaded
+
+
+def _template(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RecipeError(Problem("the chat template is not UTF-8 text", Place(str(path)))) from error
+    except OSError as error:
+        reason = (error.strerror or "input error").lower()
+        raise RecipeError(Problem(f"the chat template cannot be read: {reason}", Place(str(path)))) from error
 
 
 def weights(plan: Plan, device_map: Any = None) -> PreTrainedModel:
@@ -152,11 +162,14 @@ def _convert(path: Path, target: Path) -> None:
     words.save_pretrained(target)
 
 
-def _unloadable(settings: recipe.Model, error: Exception) -> RecipeError | RunError:
+def _unloadable(settings: recipe.Model, error: Exception, part: str = "model") -> RecipeError | RunError:
     """A sentence for what transformers raised, and what to do about it."""
     name, text = settings.name, str(error)
     if Path(name).exists():
-        return RecipeError(Problem(f"the model in `{name}` cannot be loaded: {_first_line(error)}"))
+        hint = None
+        if part == "tokenizer" and Path(name).is_dir() and not (Path(name) / "tokenizer.json").exists():
+            hint = "the directory has no `tokenizer.json`: save the model's tokenizer into it"
+        return RecipeError(Problem(f"the {part} in `{name}` cannot be loaded: {_first_line(error)}", hint=hint))
     if "gated" in text or "401" in text or "403" in text:
         return RecipeError(
             Problem(
@@ -177,4 +190,4 @@ def _unloadable(settings: recipe.Model, error: Exception) -> RecipeError | RunEr
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".: ")

@@ -34,8 +34,11 @@ def write(path: Path, text: str) -> None:
     """A small file in one piece: whoever reads it sees the old text or the new one, after a power cut as well."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     # half a character, which a file name can hold, is written as its escape, which is JSON too
-    with beside.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        with beside.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

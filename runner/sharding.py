@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from runner.data import strict_json
 from runner.plan import Conflict, Plan
 
 # What the plan settles by the recipe's own keys, and what else depends on.
@@ -64,8 +65,13 @@ def check(config: str | None) -> None:
     if config is None:
         return
     theirs = json.loads(Path(config).read_text(encoding="utf-8"))
-    zero = theirs.get("zero_optimization")
-    flat = {*theirs, *(f"zero_optimization.{key}" for key in (zero if isinstance(zero, dict) else ()))}
+    zero = theirs.get("zero_optimization", {})
+    if not isinstance(zero, dict):
+        raise Conflict(
+            f"`zero_optimization` in `{Path(config).name}` is {strict_json.kind(zero)}, not an object",
+            ("deepspeed", "config"),
+        )
+    flat = {*theirs, *(f"zero_optimization.{key}" for key in zero)}
     found = sorted(flat & set(SETTLED))
     if found:
         keys = ", ".join(f"`{SETTLED[name]}` for `{name}`" for name in found)

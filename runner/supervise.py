@@ -6,6 +6,7 @@ end goes on from there, or says that nothing is left to do.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import importlib.metadata
 import importlib.util
@@ -46,6 +47,7 @@ from runner.workers import Signals, Stage
 
 CHARACTERS_A_TOKEN = 3.0  # before the tokenizer has been loaded; English has about four
 TEMPLATE_TOKENS = 32  # that a chat template adds to a row, where nobody has counted them yet
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed", "accelerate", "datasets", "huggingface-hub")
 
 
@@ -232,7 +234,10 @@ def _check_trackers(recipe: Recipe) -> None:
 
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """Hold a run's directory: two processes must not write to it. Raises RunError where it cannot be had."""
+    """Hold a run's directory: two processes must not write to it.
+
+    Raises RunError where it cannot be had, and where its disk turns out to be full while it is held.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = (directory / ".lock").open("w")
@@ -250,7 +255,14 @@ def _alone(directory: Path) -> Iterator[None]:
             raise RunError(
                 Problem(f"another process is running in `{directory}`", hint="wait for it, or give this run a `name`")
             ) from error
-        yield
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in DISK_FAULTS:
+                raise
+            raise RunError(
+                Problem(f"cannot write to `{directory}`: {error.strerror}", hint=workers.DISK_FULL_HINT)
+            ) from error
 
 
 def _place(places: Source, path: tuple[str, ...]) -> Place | None:

@@ -24,6 +24,10 @@ from runner import errors
 from runner.errors import Interrupted, OutOfMemory, Place, Problem, RunError, UserError
 
 GRACE = 20.0  # seconds that the other processes get to end after one has failed
+DISK_FULL = "No space left on device"
+DISK_FULL_HINT = (
+    "free some space, or set `output.directory` to a folder on another disk, and run the same command again"
+)
 LOG_LINES = 12  # of a failed worker's log, shown with its fault
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 ENDS = [-number for number in FORWARDED]  # the exit codes of processes that these signals ended
@@ -172,7 +176,10 @@ def _fault(stage: Stage, rank: int, code: int, logs: Path) -> UserError:
     """What the worker said of its end, or what its exit code and its log tell."""
     fault = _fault_file(logs, stage, rank)
     if fault.exists():
-        return _reported(json.loads(fault.read_text(encoding="utf-8")))
+        try:
+            return _reported(json.loads(fault.read_text(encoding="utf-8")))
+        except ValueError:  # the disk was full when it was written
+            fault.unlink()
     log = _log_file(logs, stage, rank)
     where = f"process {rank} of {stage.processes}" if stage.processes > 1 else "the process"
     if code == -signal.SIGKILL:
@@ -184,6 +191,8 @@ def _fault(stage: Stage, rank: int, code: int, logs: Path) -> UserError:
         )
     ended = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:] if log.exists() else []
+    if any(DISK_FULL in line for line in lines):
+        return RunError(Problem(f"the disk was full while {where} ran `{stage.name}`", Place(str(log)), DISK_FULL_HINT))
     shown = "\n".join(f"  | {line}" for line in lines)
     return RunError(
         Problem(f"{where} {ended} while it ran `{stage.name}`; the end of its log:\n{shown}", Place(str(log)))

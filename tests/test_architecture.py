@@ -159,10 +159,12 @@ def test_targets_name_matrices_as_peft_reads_them(tmp_path: Path, targets: Any, 
 
 
 def test_what_is_not_here_is_not_known(tmp_path: Path) -> None:
-    assert architecture.read(str(tmp_path)) is None
+    with pytest.raises(UnreadableModel, match=r"a directory without a `config\.json`"):
+        architecture.read(str(tmp_path))
     assert architecture.read(str(tmp_path / "nothing.gguf")) is None
     weights(tmp_path / "model.safetensors", llama())
-    assert architecture.read(str(tmp_path)) is None
+    with pytest.raises(UnreadableModel):
+        architecture.read(str(tmp_path))
 
 
 @pytest.mark.parametrize(

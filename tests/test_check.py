@@ -355,3 +355,51 @@ def test_any_values_are_a_recipe_or_a_recipe_error(values: dict[str, Any]) -> No
     except errors.RecipeError as error:
         for style in ("text", "json", "github"):
             assert errors.report(error, style).encode()
+
+
+def test_unknown_keys_are_told_where_the_task_is_missing(tmp_path: Path) -> None:
+    found = faults(write(tmp_path, "base_model: x/y\nlora_r: 8\n"))
+    assert [problem.message for problem in found if "unknown" in problem.message] == [
+        "unknown key `base_model`", "unknown key `lora_r`",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("model=owner/model", "write `{name: owner/model}`"),
+        ("adapter=dora", "write `{type: dora}`"),
+        ("output.hub=me/x", "write `{repository: me/x}`"),
+        ("dataset.evaluation='0.1'", "a share of the rows is a number: write `0.1`"),
+        ("dataset.evaluation=10%", "a share of the rows is a number: write `0.1`"),
+        ("dataset.train=rows.jsonl/x", "`rows.jsonl` is a file, not a directory"),
+        ("dataset.train[0]=rows.jsonl", "an item of a list is named by its number alone: `dataset.train.0`"),
+        ("training.seed=٣", None),
+    ],
+)
+def test_the_hint_says_what_would_do(tmp_path: Path, override: str, hint: str | None) -> None:
+    assert only(write(tmp_path), override).hint == hint
+
+
+def test_a_file_that_is_there_is_no_hub_id(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    message = "`rows.jsonl` is a file, and a model is a directory, a `.gguf` file or a Hub id"
+    assert only(path, "model.name=rows.jsonl").message == message
+
+
+def test_a_link_to_nothing_is_told_as_one(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").symlink_to("gone.jsonl")
+    problem = only(write(tmp_path), "dataset.train=a.jsonl")
+    assert problem.message == "`a.jsonl` is a link to something that does not exist"
+    assert problem.hint == "it leads to `gone.jsonl`"
+
+
+def test_a_weight_has_an_end(tmp_path: Path) -> None:
+    problem = only(write(tmp_path), "dataset.train=[{path: rows.jsonl, weight: 1e9}]")
+    assert "must be greater than 0 and at most 1000" in problem.message
+
+
+def test_what_follows_the_end_of_the_document_is_told(tmp_path: Path) -> None:
+    problem = only(write(tmp_path, SMALLEST + "...\nmore: 1\n"))
+    assert problem.message == "the document has ended above, and a key follows"
+    assert problem.place is not None and problem.place.line == 5

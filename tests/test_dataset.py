@@ -501,3 +501,9 @@ def test_no_row_vanishes(
     else:
         assert data.ledger.read == sum(row != "" for row in rows) and data.train
         assert len(data.rejected) == data.ledger.dropped.get("unreadable", 0) + data.ledger.dropped.get("invalid", 0)
+
+
+def test_a_link_that_leads_back_repeats_no_row(here: Path) -> None:
+    write("data/a.jsonl", [pair(1)])
+    (here / "data" / "self").symlink_to(".")
+    assert prompts(read("data/**/*.jsonl").train) == ["p1"]

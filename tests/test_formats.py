@@ -317,3 +317,16 @@ def test_any_row_gives_an_example_or_problems(values: dict[str, Any], source_for
     else:
         assert {"user", "assistant"} <= {message.role for message in found.messages} <= set(formats.ROLES)
         assert all(message.content.strip() for message in found.messages if message.role != "system")
+
+
+@pytest.mark.parametrize(
+    ("values", "hint"),
+    [
+        ({"Prompt": "a", "Completion": "b"}, "set `columns: {prompt: Prompt, completion: Completion}`"),
+        ({"prompt": "a", " completion": "b"}, 'set `columns: {completion: " completion"}`'),
+        ({"data": [{"prompt": "a", "completion": "b"}]}, "the list in `data`, save that list alone"),
+    ],
+)
+def test_the_hint_names_where_the_columns_are(values: dict[str, Any], hint: str) -> None:
+    ((_, said),) = told(values)
+    assert said is not None and said.endswith(hint)

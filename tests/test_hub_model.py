@@ -9,6 +9,9 @@ import pytest
 from hub_server import HubServer
 from runs import run_of, tunesmith, write_recipe
 
+from runner import model
+from runner.errors import RecipeError
+
 pytestmark = pytest.mark.slow
 
 
@@ -51,3 +54,10 @@ def test_a_hub_that_is_away_is_told_plainly(tmp_path: Path) -> None:
     command = tunesmith("train", recipe, environment=environment)
     assert command.code == 1 and "could not be fetched" in command.err, command.out + command.err
     assert "Traceback" not in command.err
+
+
+def test_a_chat_template_that_is_no_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / "t.jinja").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RecipeError, match="the chat template is not UTF-8 text") as told:
+        model._template(tmp_path / "t.jinja")
+    assert str(told.value.problems[0].place) == str(tmp_path / "t.jinja")

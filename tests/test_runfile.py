@@ -60,3 +60,10 @@ def test_whoever_reads_sees_a_whole_state(tmp_path: Path) -> None:
     ended.set()
     watcher.join()
     assert not torn
+
+
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "run.json").mkdir()  # a file cannot be renamed onto it
+    with pytest.raises(OSError):
+        runfile.write(tmp_path / "run.json", "{}")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from settled import plan_of
 
 from runner import sharding
+from runner.plan import Conflict
 
 
 def settings(*overrides: str, where: str = "h100:4") -> dict[str, Any]:
@@ -88,3 +89,10 @@ def test_deepspeed_takes_the_settings() -> None:
         taken = DeepSpeedConfig(found | {"train_micro_batch_size_per_gpu": 32, "gradient_accumulation_steps": 1})
         assert taken.zero_config.stage == found["zero_optimization"]["stage"]
         assert taken.gradient_clipping == 1.0
+
+
+@pytest.mark.parametrize("block", [5, None, [1], "auto"])
+def test_a_block_of_settings_that_is_none(tmp_path: Path, block: Any) -> None:
+    (tmp_path / "ds.json").write_text(json.dumps({"zero_optimization": block}))
+    with pytest.raises(Conflict, match=r"`zero_optimization` in `ds\.json` is .*, not an object"):
+        sharding.check(str(tmp_path / "ds.json"))

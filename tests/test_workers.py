@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from settled import plan_of
 
-from runner import planfile, workers
+from runner import planfile, supervise, workers
 from runner.errors import DataError, Interrupted, OutOfMemory, RunError
 from runner.recipe import Source
 from runner.workers import Signals, Stage
@@ -161,3 +161,23 @@ def test_a_signal_that_came_before_a_stage_stops_it(tmp_path: Path, signals: Sig
     os.kill(os.getpid(), signal.SIGTERM)
     with pytest.raises(Interrupted):
         workers.run(stage(tmp_path, rows=""), signals, nothing)
+
+
+def test_a_worker_that_met_a_full_disk_says_so(tmp_path: Path) -> None:
+    (tmp_path / "train-0.fault").touch()  # which could not be written either
+    (tmp_path / "train-0.log").write_text("Traceback\nException: No space left on device (os error 28)\n")
+    fault = workers._fault(Stage("train", 1, "cpu", tmp_path), 0, 1, tmp_path)
+    assert isinstance(fault, RunError)
+    (problem,) = fault.problems
+    assert problem.message == "the disk was full while the process ran `train`"
+    assert problem.hint == workers.DISK_FULL_HINT
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_a_full_disk_is_no_traceback_of_the_supervisor(tmp_path: Path) -> None:
+    with (
+        pytest.raises(RunError, match="cannot write to .*: No space left on device"),
+        supervise._alone(tmp_path / "run"),
+        open("/dev/full", "w", encoding="utf-8") as full,
+    ):
+        full.write("x")

@@ -11,6 +11,8 @@ is an assistant turn before it.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -48,6 +50,7 @@ FUNCTION_CALLING = "rows with tools belong to `task: function_calling`"
 SHAREGPT = "rename the keys, and write `user` for `human` and `assistant` for `gpt`"
 NO_TOOLS: tuple[Any, ...] = (None, "", "[]", [])
 MOST_COLUMNS = 10  # that one message names
+PLAIN = re.compile(r"[A-Za-z_][\w-]*")  # what YAML takes as text without quotes
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,12 +280,16 @@ def _likely_columns(row: Row, missing: Sequence[str]) -> str | None:
     names = {name.lower(): name for name in row.values if name not in known}
     likely: dict[str, str] = {}
     for column in missing:
-        other = next((name for name in OTHER_COLUMNS[column] if name in names), None) or nearest(column, names)
+        other = next((name for name in (column, *OTHER_COLUMNS[column]) if name in names), None)
+        other = other or nearest(column, names)
         if other is not None:
             likely[column] = names.pop(other)
     if len(likely) < len(missing):
         return None
-    pairs = ", ".join(f"{column}: {_short(name)}" for column, name in likely.items())
+    pairs = ", ".join(
+        f"{column}: {_short(name) if PLAIN.fullmatch(name) else json.dumps(_short(name), ensure_ascii=False)}"
+        for column, name in likely.items()
+    )
     return f"if these columns hold it, set `columns: {{{pairs}}}`"
 
 
@@ -290,7 +297,22 @@ def _likely_format(row: Row) -> str | None:
     """A hint at what a row without any known column is."""
     if "text" in row.values:
         return "plain text belongs to `task: continued_pretraining`"
+    wrapped = next((name for name, value in row.values.items() if _is_rows(value)), None)
+    if wrapped is not None:
+        return f"if the rows are the list in `{_short(wrapped)}`, save that list alone"
     return _likely_columns(row, COLUMNS["prompt_completion"]) or _likely_columns(row, COLUMNS["messages"])
+
+
+def _is_rows(value: Any) -> bool:
+    """Whether a value is a list of rows, and no conversation."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(
+            isinstance(item, dict) and any(needed in item for columns in COLUMNS.values() for needed in columns)
+            for item in value[:MOST_COLUMNS]
+        )
+    )
 
 
 def _short(value: Any) -> str:

@@ -65,10 +65,19 @@ def files(source: recipe.Source, default_split: str | None) -> list[str]:
         raise DataError(Problem(message, place, "mark rows with a column `split` instead"))
     if os.path.exists(path) or not glob.has_magic(path):
         return [path]
-    found = sorted(file for file in glob.glob(path, recursive=True) if not os.path.isdir(file))
+    found = _each_once(sorted(file for file in glob.glob(path, recursive=True) if not os.path.isdir(file)))
     if not found:
         raise DataError(Problem(f"no file matches `{place.file}`", place))
     return found
+
+
+def _each_once(paths: list[str]) -> list[str]:
+    """The files without those that are there already by another way, as a link to a directory above makes them."""
+    seen: dict[str, str] = {}
+    for path in sorted(paths, key=lambda path: path.count(os.sep)):
+        seen.setdefault(os.path.realpath(path), path)
+    kept = set(seen.values())
+    return [path for path in paths if path in kept]
 
 
 def is_hub_id(source: recipe.Source) -> bool:

@@ -58,7 +58,9 @@ def _problem(failure: schema.Failure, written: source.Source) -> Problem:
 def _follows_from_task(failure: schema.Failure, written: source.Source) -> bool:
     """Whether the fault is a section of a planned task, which goes where the task goes."""
     task = written.values.get("task")
-    return len(failure.path) == 1 and SECTION_TASKS.get(str(failure.path[0])) == task and failure.rule == "unknown"
+    if task is None or len(failure.path) != 1 or failure.rule != "unknown":
+        return False
+    return bool(SECTION_TASKS.get(str(failure.path[0])) == task)
 
 
 def _sound(values: dict[str, Any], failures: list[schema.Failure]) -> tuple[dict[str, Any], set[Path]]:

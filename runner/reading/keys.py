@@ -84,7 +84,7 @@ SOURCE = _key(
     filled=True,
     schema={
         "path": _text("A file, a glob, a directory or the Hub id of a data set.", required=True),
-        "weight": _number("How many times its rows are taken; 0.5 takes half of them.", above=0, default=1.0),
+        "weight": _number("How many times its rows are taken; 0.5 takes half of them.", above=0, max=1000, default=1.0),
         "split": _text("The split of a Hub data set.", nullable=True, default=None),
         "columns": _columns("As `dataset.columns`, for this source.", nullable=True, default=None),
         "format": _choice("As `dataset.format`, for this source.", *FORMATS, nullable=True, default=None),

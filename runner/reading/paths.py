@@ -29,7 +29,7 @@ def model(value: str, directory: str, place: Place) -> str:
     weights = value.lower().endswith(".gguf")
     if os.path.isdir(path) and not weights:
         return path
-    if weights or _looks_like_path(value):
+    if weights or _looks_like_path(value) or os.path.isfile(path):
         _must_exist(value, path, place)
         if not weights:
             raise _wrong(f"`{value}` is a file, and a model is a directory, a `.gguf` file or a Hub id", place)
@@ -74,6 +74,13 @@ def data(value: str, split: str | None, directory: str, place: Place) -> str:
         if next(glob.iglob(pattern, recursive=True), None) is None:
             raise _wrong(f"no file matches `{value}`", place, RELATIVE)
         return pattern
+    _no_broken_link(value, path, place)
+    share = re.fullmatch(r"(0?\.\d+)|(\d{1,2})\s*%", value, re.ASCII)
+    if share:
+        number = share[1] or f"{int(share[2]) / 100}"
+        raise _wrong(f"`{value}` does not exist", place, f"a share of the rows is a number: write `{number}`")
+    if os.path.isfile(os.path.dirname(path)):
+        raise _wrong(f"`{value}` does not exist", place, f"`{os.path.dirname(value)}` is a file, not a directory")
     similar = similar_file(path, value)
     # `data/train.jsonll` has the form of a Hub id, and stands beside `data/train.jsonl`
     mistyped = "." in os.path.basename(value) and similar is not None and "similar" in similar
@@ -149,8 +156,17 @@ def _hub_id(value: str, form: str, place: Place) -> str:
 
 
 def _must_exist(value: str, path: str, place: Place) -> None:
+    _no_broken_link(value, path, place)
     if not os.path.exists(path):
-        raise _wrong(f"`{value}` does not exist", place, similar_file(path, value) or RELATIVE)
+        relative = None if os.path.isabs(os.path.expanduser(value)) else RELATIVE
+        raise _wrong(f"`{value}` does not exist", place, similar_file(path, value) or relative)
+
+
+def _no_broken_link(value: str, path: str, place: Place) -> None:
+    if os.path.islink(path) and not os.path.exists(path):
+        raise _wrong(
+            f"`{value}` is a link to something that does not exist", place, f"it leads to `{os.readlink(path)}`"
+        )
 
 
 def _must_be_file(value: str, path: str, place: Place) -> None:

@@ -24,7 +24,8 @@ KINDS = {
     "mapping": "a mapping",
 }
 SWITCH_WORDS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
-NUMBER = re.compile(r"[-+]?(\d[\d_]*)?\.?\d[\d_]*([eE][-+]?\d+)?")
+NUMBER = re.compile(r"[-+]?(\d[\d_]*)?\.?\d[\d_]*([eE][-+]?\d+)?", re.ASCII)
+FIRST_KEYS = {"model": "name", "dataset": "train", "adapter": "type", "output": "directory", "hub": "repository"}
 PATTERNS = {
     keys.NAME: "must be 1 to 96 letters, digits, `.`, `_` or `-`, and begin with a letter or digit",
     keys.REPOSITORY: "must be `owner/name`, each of letters, digits, `.`, `_` or `-`",
@@ -85,6 +86,9 @@ def problem(failure: Failure, places: Places, task: Any) -> Problem:
     definition = schema.definition(failure.path)
     assert written is not None and definition is not None  # only what is written and known can break another rule
     message, hint = _broken(failure, definition, places)
+    first = FIRST_KEYS.get(str(failure.path[-1])) if schema.types(definition) == ["mapping"] else None
+    if first and failure.rule == "type" and hint is None and isinstance(failure.value, str):
+        hint = f"write `{{{first}: {shortened(failure.value)}}}`"
     return Problem(f"`{dotted(failure.path)}` {message}", written.value, hint)
 
 
@@ -158,6 +162,9 @@ def _meant(name: str, path: Path) -> str | None:
     similar = nearest(name, here)
     if similar and bare(similar) == bare(name):
         return f"a similar key exists: `{similar}`"
+    item = re.fullmatch(r"(.+)\[(\d+)\]", name, re.ASCII)
+    if item and item[1] in here:
+        return f"an item of a list is named by its number alone: `{dotted((*path[:-1], item[1]))}.{item[2]}`"
     elsewhere = [other for other, _ in schema.walk() if other[-1] == name and other[:-1] != path[:-1]]
     if elsewhere:
         homes = listed(dotted(other[:-1]) for other in elsewhere if len(other) > 1)

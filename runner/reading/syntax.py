@@ -55,6 +55,9 @@ def explain(error: yaml.MarkedYAMLError, lines: Sequence[str], spot: Spot) -> Pr
         return Problem("a list item cannot begin here", here, "put each `- item` on a line of its own under its key")
     if "<block end>" in problem:
         return _block(line, mark.column, problem, here)
+    if "<document start>" in problem:
+        hint = "a recipe is one document: take away the `...` or the closing bracket above, or what follows it"
+        return Problem(f"the document has ended above, and {_found(problem)} follows", here, hint)
     if "expected the node content" in problem:
         return Problem(f"a value was expected here, and {_found(problem)} was found", here)
     if "alias" in context or "anchor" in context:
