@@ -52,6 +52,19 @@ def micro_batches(order: Order, rank: int) -> Iterator[list[int]]:
         yield from deal(rows, order.lengths, order.micro, order.processes, accumulation)[rank]
 
 
+class MicroBatches:
+    """One process's micro-batches as a batch sampler: counted beforehand, made one by one."""
+
+    def __init__(self, order: Order, rank: int) -> None:
+        self.order, self.rank = order, rank
+
+    def __len__(self) -> int:
+        return self.order.total_steps * (self.order.batch_size // (self.order.micro * self.order.processes))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return micro_batches(self.order, self.rank)
+
+
 def deal(
     rows: Sequence[int], lengths: Sequence[int], micro: int, processes: int, accumulation: int
 ) -> list[list[list[int]]]:

@@ -145,11 +145,12 @@ def _counts(encoded: Encoded, rows: int) -> dict[str, int]:
 
 def _ledger(data: Data, train: Encoded, evaluation: Encoded) -> dict[str, Any]:
     """Rows of the files: read = kept + dropped, by reason. What follows counts samples, repeats included."""
+    whole = encoding.whole_ledger(data.ledger, (train, evaluation))
     return {
-        "read": data.ledger.read,
-        "kept": data.ledger.kept,
-        "dropped": data.ledger.dropped,
-        "files": [asdict(file) for file in data.ledger.files],
+        "read": whole.read,
+        "kept": whole.kept,
+        "dropped": whole.dropped,
+        "files": [asdict(file) for file in whole.files],
         "repeats": data.ledger.repeats,
         "in_both_splits": data.ledger.leaked,
         "ending_on_a_question": data.ledger.unanswered,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -43,9 +42,9 @@ def show(plan: Plan, number: int, console: Console) -> None:
     for name, samples, part in (("train", data.train, train), ("evaluation", data.evaluation, evaluation)):
         tokens, learned = sum(len(each.ids) for each in part.rows), sum(each.learned for each in part.rows)
         console.print(f"  {name}: {len(samples)} samples, {len(part.rows)} rows, {tokens} tokens, {learned} learned")
-    dropped = Counter(data.ledger.dropped) + train.dropped + evaluation.dropped
-    console.print(f"  read {data.ledger.read} = kept {data.ledger.kept} + dropped {sum(data.ledger.dropped.values())}")
-    for reason, count in dropped.items():
+    whole = encoding.whole_ledger(data.ledger, (train, evaluation))
+    console.print(f"  rows: {whole.read} read = {whole.kept} kept + {sum(whole.dropped.values())} dropped")
+    for reason, count in whole.dropped.items():
         console.print(f"  dropped, {reason}: {count}")
 
 

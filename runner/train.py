@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy
 import torch
 from transformers import set_seed
 
-from runner import checkpoint, model, training
+from runner import batches, checkpoint, model, training
 from runner.events import Teller
 from runner.plan import Plan
 from runner.tasks import TASKS
@@ -78,15 +78,11 @@ def run(plan: Plan, stop_requested: Callable[[], bool]) -> bool:
     return finished
 
 
-def _tokens(plan: Plan, rows: Any) -> list[tuple[int, int]]:
+def _tokens(plan: Plan, rows: Any) -> Iterator[tuple[int, int]]:
     """For each step, the tokens that its rows hold and how many of them are learned."""
-    from runner import batches
-
-    lengths, learned = rows["length"], rows["learned"]
-    return [
-        (sum(lengths[row] for row in step), sum(learned[row] for row in step))
-        for step in batches.steps(order(plan, rows))
-    ]
+    ordered, learned = order(plan, rows), list(rows["learned"])
+    for step in batches.steps(ordered):
+        yield sum(ordered.lengths[row] for row in step), sum(learned[row] for row in step)
 
 
 def _undisturbed(compute: Callable[[], float]) -> float:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ class Reporter(TrainerCallback):
     Raises RunError where the loss is not a number: nothing that is learned after that is worth anything.
     """
 
-    def __init__(self, tokens: Sequence[tuple[int, int]], steps_an_epoch: int, tell: Callable[[dict[str, Any]], None]):
+    def __init__(self, tokens: Iterator[tuple[int, int]], steps_an_epoch: int, tell: Callable[[dict[str, Any]], None]):
         self.tokens, self.steps_an_epoch, self.tell = tokens, steps_an_epoch, tell
         self.reported = self.step_began = time.monotonic()
         self.stepping = 0.0
@@ -147,6 +148,7 @@ class Reporter(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.reported, self.logged_step = time.monotonic(), state.global_step
+        self.tokens = itertools.islice(self.tokens, state.global_step, None)
         self.tell({"event": "start", "step": state.global_step, "total": state.max_steps})
 
     def on_log(
@@ -171,7 +173,7 @@ class Reporter(TrainerCallback):
                     )
                 )
             now = time.monotonic()
-            done = self.tokens[self.logged_step : state.global_step]
+            done = list(itertools.islice(self.tokens, state.global_step - self.logged_step))
             event |= {
                 "event": "step",
                 "loss": logs["loss"],

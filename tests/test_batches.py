@@ -150,3 +150,11 @@ def test_held_out_rows_are_each_taken_once(lengths: list[int], micro: int, proce
     taken = [row for share in shared for one in share for row in one if row != FILLER]
     assert sorted(taken) == list(range(len(lengths)))
     assert all(1 <= len(one) <= micro for share in shared for one in share)
+
+
+def test_a_long_run_is_counted_without_being_made() -> None:
+    order = Order(lengths=[5] * 10, batch_size=4, micro=1, processes=2, total_steps=10**12, seed=0, shuffle=True)
+    micro_batches = batches.MicroBatches(order, 1)
+    assert len(micro_batches) == 2 * 10**12
+    first = [next(iter(micro_batches)) for _ in range(2)]
+    assert first[0] == first[1]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from settled import recipe_of
 
 from runner import recipe
-from runner.data.dataset import Sample
+from runner.data.dataset import FileLedger, Ledger, Sample
 from runner.data.formats import Chat, Instruction, Message
 from runner.errors import DataError, Place
 from runner.text import encoding
@@ -191,3 +191,14 @@ def test_a_row_without_a_token_to_learn(tokenizer: Any, on_bad_row: str) -> None
 
 def test_no_samples_are_no_rows(tokenizer: Any) -> None:
     assert encode([], tokenizer) == Encoded()
+
+
+def test_the_files_ledger_counts_what_was_dropped_here_once_a_row(tokenizer: Any) -> None:
+    rows = samples(("short", " one"), ("long " * 40, " two"), ("short", " three"))
+    encoded = encode([*rows, rows[1]], tokenizer, most=20, overflow="drop")  # the long row is there twice, by weight
+    file = FileLedger("rows.jsonl", read=4, kept=3, dropped={"invalid": 1})
+    whole = encoding.whole_ledger(Ledger((file,), repeats=1, leaked=0, unanswered=0), (encoded,))
+    assert encoded.dropped[TOO_LONG] == 2 and len(encoded.rejected) == 1
+    assert whole.dropped == {"invalid": 1, TOO_LONG: 1}
+    assert whole.read == whole.kept + sum(whole.dropped.values()) == 4
+    assert "two" in encoded.rejected[0].raw

@@ -164,9 +164,11 @@ CHECKPOINTS: Keys = {
 
 TRAINING: Keys = {
     "epochs": _number(
-        "How many times each row is seen; 3 unless `max_steps` is set.", above=0, default_setter="epochs"
+        "How many times each row is seen; 3 unless `max_steps` is set.", above=0, max=100_000, default_setter="epochs"
     ),
-    "max_steps": _whole("Stop after so many optimizer steps, in place of `epochs`.", 1, nullable=True, default=None),
+    "max_steps": _whole(
+        "Stop after so many optimizer steps, in place of `epochs`.", 1, 1_000_000_000, nullable=True, default=None
+    ),
     "learning_rate": _number("The highest learning rate.", above=0, max=1, default=2e-4),
     "scheduler": _choice("How the learning rate changes over the run.", *SCHEDULERS, default="cosine"),
     "warmup_ratio": _number("The share of the steps that warm up.", min=0, below=1, default=0.03),

@@ -16,7 +16,7 @@ from trl import SFTConfig, SFTTrainer
 
 from runner import batches, isolation, learned_head, model, training
 from runner.adapters import ADAPTERS
-from runner.batches import FILLER, Order
+from runner.batches import FILLER, MicroBatches, Order
 from runner.plan import Plan
 from runner.text.encoding import NOT_LEARNED
 
@@ -35,9 +35,7 @@ class Trainer(SFTTrainer):
             learned_head.add(base)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        return self._loader(
-            self.train_dataset, list(batches.micro_batches(order(self.plan, self.train_dataset), self.rank))
-        )
+        return self._loader(self.train_dataset, MicroBatches(order(self.plan, self.train_dataset), self.rank))
 
     def compute_loss(
         self,
@@ -98,7 +96,7 @@ class Trainer(SFTTrainer):
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """A checkpoint needs no card; the adapter gets ours."""
 
-    def _loader(self, rows: Any, micro_batches: list[list[int]]) -> DataLoader[Any]:
+    def _loader(self, rows: Any, micro_batches: MicroBatches | list[list[int]]) -> DataLoader[Any]:
         return DataLoader(Rows(rows), batch_sampler=micro_batches, collate_fn=self.data_collator)
 
 
@@ -125,7 +123,7 @@ def order(plan: Plan, rows: Any) -> Order:
     """The order in which a run takes its prepared rows."""
     assert plan.steps is not None
     return Order(
-        lengths=rows["length"],
+        lengths=list(rows["length"]),  # a column is slow to ask row by row
         batch_size=plan.batch.effective,
         micro=plan.batch.micro,
         processes=plan.processes,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from runner import recipe
-from runner.data.dataset import MOST_SHOWN, Rejected, Sample
+from runner.data.dataset import MOST_SHOWN, Ledger, Rejected, Sample
 from runner.errors import DataError, Place, Problem
 from runner.text import templates, tokens
 from runner.text.templates import Refused, Rendered
@@ -42,6 +43,7 @@ class Encoded:
     rows: list[TokenRow] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)  # samples by reason
+    lost: dict[tuple[str, int], str] = field(default_factory=dict)  # file and line of each row dropped -> reason
     truncated: int = 0  # rows that lost their end, because the recipe says so
     windows: int = 0  # pieces that rows were split into, because the recipe says so
     rewritten: int = 0  # learned turns that the template renders otherwise than a server would have asked for them
@@ -81,6 +83,19 @@ def raise_faults(parts: Iterable[Encoded]) -> None:
     problems = [problem for part in parts for problem in part.problems]
     if problems:
         raise DataError(problems[:MOST_SHOWN], total=len(problems))
+
+
+def whole_ledger(ledger: Ledger, parts: Iterable[Encoded]) -> Ledger:
+    """The ledger of the files with what was dropped here as well, so that again read = kept + dropped."""
+    lost: dict[str, Counter[str]] = {}
+    for part in parts:
+        for (name, _), reason in part.lost.items():
+            lost.setdefault(name, Counter())[reason] += 1
+    files = []
+    for file in ledger.files:
+        dropped = Counter(file.dropped) + lost.get(file.file, Counter())
+        files.append(replace(file, dropped=dict(dropped), kept=file.read - dropped.total()))
+    return replace(ledger, files=tuple(files))
 
 
 def _reject(encoded: Encoded, sample: Sample, refused: Refused, settings: recipe.Dataset) -> None:
@@ -137,5 +152,10 @@ def _too_long(encoded: Encoded, sample: Sample, row: TokenRow, settings: recipe.
 
 
 def _drop(encoded: Encoded, sample: Sample, reason: str, problem: Problem) -> None:
+    """Count a sample out. A row that is there several times, by its source's weight, is one row in `lost`."""
     encoded.dropped[reason] += 1
-    encoded.rejected.append(Rejected(sample.place, problem, ""))
+    row = (sample.place.file, sample.place.line)
+    if row not in encoded.lost:
+        encoded.lost[row] = reason
+        raw = json.dumps(asdict(sample.example), ensure_ascii=False)
+        encoded.rejected.append(Rejected(sample.place, problem, raw))
