@@ -20,7 +20,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from runner import model, reload
+from runner import model, reload, rewarded
 from runner.events import tell
 from runner.plan import Plan
 from runner.scores import BY_LOSS, SCORES
@@ -49,10 +49,15 @@ def run(plan: Plan) -> None:
     found: dict[str, Any] = {"step": manifest.step, "metrics": {}}
     if held_out.is_dir():
         found["rows"] = len(rows)
-        found["metrics"] |= _by_loss(plan, adapted, rows, metrics)
-        samples = _samples(plan, adapted, tokenizer)
+        baseline = plan.recipe.evaluation.baseline
+        if plan.recipe.grpo:
+            samples = rewarded.samples(plan, adapted, tokenizer, rows, manifest.step)
+            found["metrics"] |= rewarded.metrics(samples, baseline)
+        else:
+            found["metrics"] |= _by_loss(plan, adapted, rows, metrics)
+            samples = _samples(plan, adapted, tokenizer)
+            found["metrics"] |= _by_generation(samples, metrics, baseline)
         found["questions"] = len(samples)
-        found["metrics"] |= _by_generation(samples, metrics, plan.recipe.evaluation.baseline)
         with (directory / "samples.jsonl").open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
     (directory / "evaluation.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

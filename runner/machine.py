@@ -6,6 +6,7 @@ have, so that a run can be planned for it.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import platform
@@ -14,7 +15,12 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner.reading.names import OPTIMIZERS
+from runner.recipe import Tracking
+
 GIB = 1024**3
+TRACKERS = tuple(field.name for field in dataclasses.fields(Tracking))
+OPTIONAL = {"vllm", *TRACKERS, *(module for module in OPTIMIZERS.values() if module)}  # modules that a recipe may need
 BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16", "svebf16")
 # GiB of memory a device has and its CUDA compute capability, from the vendor's data sheets.
 KNOWN_DEVICES = {
@@ -54,6 +60,7 @@ class Machine:
     flash_attention: bool  # the package flash-attn can be imported
     bitsandbytes: bool  # the package bitsandbytes can be imported
     here: bool = True  # False: described by a name, not found
+    missing: frozenset[str] = frozenset()  # optional modules that cannot be imported
 
 
 class UnknownMachine(ValueError):
@@ -69,6 +76,7 @@ def here() -> Machine:
         cpu_bfloat16=_cpu_bfloat16(),
         flash_attention=importlib.util.find_spec("flash_attn") is not None,
         bitsandbytes=importlib.util.find_spec("bitsandbytes") is not None,
+        missing=frozenset(module for module in OPTIONAL if importlib.util.find_spec(module) is None),
     )
 
 

@@ -93,6 +93,13 @@ def weights(plan: Plan, device_map: Any = None) -> PreTrainedModel:
         raise _unloadable(settings, error) from error
 
 
+def ends(loaded: Any, words: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens that end what a model writes: its own, and its tokenizer's."""
+    configured = loaded.generation_config.eos_token_id
+    found = {*(configured if isinstance(configured, list) else [configured]), words.eos_token_id}
+    return sorted(found - {None})
+
+
 def commit(settings: recipe.Model) -> str | None:
     """The commit of a Hub model that is in the cache, so that a run says exactly what it started from."""
     if Path(settings.name).exists():

@@ -24,11 +24,12 @@ import runner
 from runner import microbatch, model
 from runner.data import dataset
 from runner.data.dataset import Data, Rejected, Sample
+from runner.data.formats import Question
 from runner.errors import DataError, Problem
 from runner.events import tell
 from runner.plan import Plan
-from runner.text import encoding, templates, tokens
-from runner.text.encoding import Encoded, TokenRow
+from runner.text import encoding, questions, templates, tokens
+from runner.text.encoding import Encoded
 from runner.text.templates import Refused
 
 
@@ -48,8 +49,14 @@ def run(plan: Plan) -> None:
 def encode(plan: Plan, data: Data, tokenizer: Any) -> tuple[Encoded, Encoded]:
     """Both splits as token rows. Raises DataError with the faults of both."""
     settings, most = plan.recipe.dataset, int(plan.max_length.value)
-    train = encoding.encode(data.train, tokenizer, settings, most)
-    evaluation = encoding.encode(data.evaluation, tokenizer, settings, most)
+    grpo = plan.recipe.grpo
+
+    def encoded(samples: Sequence[Sample]) -> Encoded:
+        if grpo is None:
+            return encoding.encode(samples, tokenizer, settings, most)
+        return questions.ask(samples, tokenizer, settings, grpo.prefill or "", most - grpo.max_completion_length)
+
+    train, evaluation = encoded(data.train), encoded(data.evaluation)
     encoding.raise_faults((train, evaluation))
     if not train.rows:
         raise DataError(Problem("no row is left to learn from", hint="`rejects.jsonl` says why each was left out"))
@@ -65,18 +72,19 @@ def _prepare(plan: Plan, data: Data, tokenizer: Any, key: str, directory: Path) 
     unfinished, target = directory / "prepared.unfinished", directory / "prepared"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    rows = _table(train.rows)
+    rows = _table(train)
     if plan.packing.value == "bfd":
         rows = _packed(rows, int(plan.max_length.value))
     rows.save_to_disk(str(unfinished / "train"))
     if evaluation.rows:
-        _table(evaluation.rows).save_to_disk(str(unfinished / "evaluation"))
-    asked = _questions(plan, data.evaluation, tokenizer)
+        _table(evaluation).save_to_disk(str(unfinished / "evaluation"))
+    asked = {} if plan.recipe.grpo else _questions(plan, data.evaluation, tokenizer)
     (unfinished / "questions.json").write_text(json.dumps(asked, ensure_ascii=False), encoding="utf-8")
     facts = {
         "key": key,
         "rows": _fingerprint((train, evaluation)),
         "data": data.sha256,
+        "prompts_only": plan.recipe.grpo is not None,
         "template": encoding.uses_template(plan.recipe.dataset, tokenizer),
         "train": _counts(train, len(rows)),
         "lengths": microbatch.quantiles(rows["length"]),
@@ -91,15 +99,20 @@ def _prepare(plan: Plan, data: Data, tokenizer: Any, key: str, directory: Path) 
     return facts
 
 
-def _table(rows: Sequence[TokenRow]) -> datasets.Dataset:
-    return datasets.Dataset.from_dict(
-        {
-            "input_ids": [row.ids for row in rows],
-            "labels": [row.labels for row in rows],
-            "length": [len(row.ids) for row in rows],
-            "learned": [row.learned for row in rows],
-        }
-    )
+def _table(encoded: Encoded) -> datasets.Dataset:
+    rows = encoded.rows
+    columns: dict[str, list[Any]] = {
+        "input_ids": [row.ids for row in rows],
+        "labels": [row.labels for row in rows],
+        "length": [len(row.ids) for row in rows],
+        "learned": [row.learned for row in rows],
+    }
+    if encoded.asked:
+        asked = encoded.asked
+        columns |= {"prompt": [each.text for each in asked], "asked": [each.prompt for each in asked]}
+        columns |= {"columns": [each.columns for each in asked]}
+        columns |= {"file": [row.place.file for row in rows], "line": [row.place.line for row in rows]}
+    return datasets.Dataset.from_dict(columns)
 
 
 def _packed(rows: datasets.Dataset, most: int) -> datasets.Dataset:
@@ -121,9 +134,11 @@ def _questions(plan: Plan, samples: Sequence[Sample], tokenizer: Any) -> dict[st
     for sample in samples:
         if len(found) == plan.recipe.evaluation.samples:
             break
+        example = sample.example
+        assert not isinstance(example, Question), "the answers of bare prompts are scored, and not compared"
         try:
-            prompt = templates.prompt(sample.example, tokenizer, with_template)
-            stops.update(templates.render(sample.example, tokenizer, settings.learn, with_template).stops)
+            prompt = templates.prompt(example, tokenizer, with_template)
+            stops.update(templates.render(example, tokenizer, settings.learn, with_template).stops)
         except Refused:
             continue  # a row without a question, or one that was left out above
         ids = tokens.encode_prompt(prompt.text, tokenizer)
@@ -206,6 +221,8 @@ def _key(plan: Plan, data: Data, tokenizer: Any) -> str:
         "samples": plan.recipe.evaluation.samples,
         "seed": plan.recipe.training.seed,
         "max_length": plan.max_length.value,
+        "prefill": plan.recipe.grpo.prefill if plan.recipe.grpo else None,
+        "max_completion": plan.recipe.grpo.max_completion_length if plan.recipe.grpo else 0,
         "packing": plan.packing.value,
         "tokenizer": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
         "template": str(tokenizer.chat_template),

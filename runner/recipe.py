@@ -28,7 +28,7 @@ class Source:
     weight: float  # rows taken for each row it has: 0.5 half of them, 2.0 each twice
     split: str | None  # of a Hub dataset
     columns: tuple[tuple[str, str], ...]  # (our name, the name in the data)
-    format: str  # auto | prompt_completion | messages
+    format: str  # auto | prompt_completion | messages | prompt
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ class Training:
     max_steps: int | None
     learning_rate: float
     scheduler: str
+    scheduler_settings: tuple[tuple[str, float | int | str | bool], ...]  # those that the recipe sets
     warmup_ratio: float
     optimizer: str
     weight_decay: float
@@ -90,6 +91,59 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Guard:
+    """Shares, 0 to 1, above which a run of GRPO is pointed out as one that learns nothing."""
+
+    without_signal: float  # groups whose completions all score the same
+    cut: float  # completions that were cut at their longest
+    faults: float  # calls of a reward function that failed
+
+
+@dataclass(frozen=True)
+class Grpo:
+    num_generations: int  # completions of a prompt
+    beta: float
+    temperature: float
+    top_p: float
+    top_k: int  # 0: all tokens
+    min_p: float | None
+    repetition_penalty: float
+    max_prompt_length: int | None  # tokens; None: what the model can take, less the completion
+    max_completion_length: int  # tokens
+    prefill: str | None
+    loss_type: str
+    scale_rewards: str  # group | batch | none
+    importance_sampling_level: str  # token | sequence
+    num_iterations: int  # optimiser steps on the same completions
+    epsilon: float
+    epsilon_high: float | None
+    delta: float | None
+    mask_truncated_completions: bool
+    top_entropy_quantile: float
+    engine: str  # auto | transformers | vllm
+    reward_workers: int | None  # None: one a core
+    max_faults_in_a_row: int
+    guard: Guard
+
+
+@dataclass(frozen=True)
+class Reward:
+    name: str
+    file: str  # absolute
+    function: str
+    weight: float
+    timeout: float  # seconds a call
+    on_error: str  # zero | skip | fail
+    memory: float  # GiB
+    options: str  # JSON: the function's keyword-only parameters
+    strings: bool
+    secrets: tuple[str, ...]  # environment variables that are passed on
+    requirements: tuple[str, ...]  # packages
+    requirements_file: str | None  # absolute
+    reload: bool
+
+
+@dataclass(frozen=True)
 class DeepSpeed:
     zero_stage: int | None  # 0 to 3; None: chosen by the plan
     offload: str  # none | optimizer | parameters
@@ -99,7 +153,7 @@ class DeepSpeed:
 
 @dataclass(frozen=True)
 class Evaluation:
-    metrics: tuple[str, ...]  # loss | perplexity | exact_match | json_valid | json_match
+    metrics: tuple[str, ...]  # loss | perplexity | exact_match | json_valid | json_match | reward
     samples: int  # held-out rows to generate for
     max_new_tokens: int
     baseline: bool  # score the base model beside the adapter
@@ -135,6 +189,8 @@ class Recipe:
     dataset: Dataset
     adapter: Adapter
     training: Training
+    grpo: Grpo | None  # of `task: grpo` alone, as are the rewards
+    rewards: tuple[Reward, ...]
     deepspeed: DeepSpeed
     evaluation: Evaluation
     output: Output

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from runner.choices import Conflict
 from runner.data import strict_json
-from runner.plan import Conflict, Plan
+from runner.plan import Plan
 
 # What the plan settles by the recipe's own keys, and what else depends on.
 SETTLED = {

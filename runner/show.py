@@ -16,8 +16,9 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from runner.choices import Choice
 from runner.errors import printable
-from runner.plan import Choice, Plan
+from runner.plan import Plan
 from runner.scores import LOWER_IS_BETTER
 
 MIB, GIB = 1024**2, 1024**3
@@ -43,13 +44,16 @@ def plan(settled: Plan, console: Console) -> None:
     _choice(console, "ZeRO stage", settled.zero_stage)
     _choice(console, "precision", settled.precision)
     _choice(console, "attention", settled.attention)
-    _choice(console, "packing", settled.packing)
+    if settled.engine:
+        _choice(console, "completions written by", settled.engine)
+    else:
+        _choice(console, "packing", settled.packing)
     _choice(console, "gradient checkpointing", settled.gradient_checkpointing)
     _section(console, "batch")
     batch = settled.batch
     _row(
         console,
-        "rows a step",
+        "completions a step" if recipe.grpo else "rows a step",
         batch.effective,
         f"{batch.micro} at a time × {batch.accumulation} times × {batch.processes} processes: {batch.reason}",
     )
@@ -74,9 +78,12 @@ def plan(settled: Plan, console: Console) -> None:
     if settled.memory:
         _memory(settled, console)
     _section(console, "settings")
-    for block in ("dataset", "training", "evaluation"):
-        for name, value in vars(getattr(recipe, block)).items():
+    for block in ("dataset", "training", "grpo", "evaluation"):
+        settings = getattr(recipe, block)
+        for name, value in vars(settings).items() if settings else ():
             _row(console, f"{block}.{name}", _setting(value))
+    for reward in recipe.rewards:
+        _row(console, f"reward {reward.name}", f"weight {reward.weight:g}", f"`{reward.function}` in {reward.file}")
 
 
 def _memory(settled: Plan, console: Console) -> None:
@@ -119,7 +126,9 @@ class Watcher:
     def _on_prepared(self, event: Mapping[str, Any]) -> None:
         for name in ("train", "evaluation"):
             facts = event[name]
-            if facts["rows"]:
+            if facts["rows"] and event.get("prompts_only"):
+                self.say(f"{name}: {facts['rows']} prompts, {facts['tokens']} tokens, longest {facts['longest']}")
+            elif facts["rows"]:
                 share = 100 * facts["learned_tokens"] / max(facts["tokens"], 1)
                 self.say(
                     f"{name}: {facts['rows']} rows, {facts['tokens']} tokens, "
@@ -145,7 +154,10 @@ class Watcher:
         steps, learned, seconds, elapsed = (sum(each[part] for each in self.recent) for part in range(4))
         speed = learned / max(seconds, 1e-9)
         left = (self.total - step) * elapsed / max(steps, 1)
-        facts = f"loss {event['loss']:.4f}  {speed:.0f} learned tokens/s  {_duration(left)} left"
+        measured = f"loss {event['loss']:.4f}" if "reward" not in event else f"reward {_signed(event['reward'])}"
+        facts = f"{measured}  {speed:.0f} learned tokens/s  {_duration(left)} left"
+        for warning in event.get("warnings", ()):
+            self.say(f"warning: {warning}")
         if self.bar is not None:
             task = self.bar.task_ids[0]
             self.bar.update(task, completed=step, facts=f"{step}/{self.total}  {facts}")
@@ -183,6 +195,8 @@ def result(directory: Path, console: Console) -> None:
     for name, what in (
         ("adapter", "the adapter, with tokenizer and model card"),
         ("metrics.jsonl", "every logged step"),
+        ("completions.jsonl", "every completion that was sampled, with its scores"),
+        ("rewards.jsonl", "what reward functions printed, and where they failed"),
         ("samples.jsonl", "held-out questions with both answers"),
         ("evaluation.json", "the scores"),
         ("ledger.json", "what became of every row"),
@@ -237,6 +251,10 @@ def _setting(value: Any) -> str:
     if hasattr(value, "__dataclass_fields__"):
         return ", ".join(f"{key} {_setting(item)}" for key, item in vars(value).items())
     return str(value)
+
+
+def _signed(reward: float | None) -> str:
+    return "–" if reward is None else f"{reward:.4f}"
 
 
 def _bytes(count: int) -> str:

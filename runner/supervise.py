@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import importlib.metadata
-import importlib.util
 import json
 import math
 import os
@@ -23,10 +22,23 @@ from pathlib import Path
 from typing import Any
 
 import runner
-from runner import architecture, checkpoint, continued, fetch, machine, microbatch, planfile, runfile, sharding, workers
+from runner import (
+    architecture,
+    checkpoint,
+    continued,
+    fetch,
+    machine,
+    microbatch,
+    planfile,
+    runfile,
+    scoring,
+    sharding,
+    workers,
+)
 from runner import plan as plans
+from runner.choices import Conflict, Rows
 from runner.data import dataset
-from runner.data.formats import Example, Instruction
+from runner.data.formats import Example, Instruction, Question
 from runner.errors import (
     DONE,
     Interrupted,
@@ -39,9 +51,10 @@ from runner.errors import (
     listed,
 )
 from runner.hub import repository, result_card
-from runner.plan import Conflict, Plan, Rows
+from runner.plan import Plan
 from runner.reading.source import Source, closest
 from runner.recipe import Hub, Recipe
+from runner.rewards import confinement
 from runner.show import Watcher
 from runner.workers import Signals, Stage
 
@@ -59,7 +72,6 @@ def settle(recipe: Recipe, places: Source, where: machine.Machine, rows: Rows | 
         raise RecipeError(Problem(str(error), _place(places, ("model", "name")))) from error
     try:
         recipe = replace(recipe, adapter=continued.settings(recipe.adapter))
-        _check_trackers(recipe)
         sharding.check(recipe.deepspeed.config)
         return plans.make(recipe, where, shape, rows)
     except Conflict as conflict:
@@ -82,6 +94,7 @@ def train(recipe: Recipe, places: Source, watcher: Watcher) -> int:
     plan = settle(recipe, places, machine.here(), None)
     directory = Path(plan.directory)
     signals = Signals()
+    confinement.protect_from_rewards()
     with _alone(directory):
         before = runfile.read(directory)
         _check_same(before, plan.recipe, directory)
@@ -116,6 +129,9 @@ def push(directory: Path, recipe_of: Mapping[str, Any], watcher: Watcher) -> Non
 def _guessed_tokens(example: Example) -> int:
     if isinstance(example, Instruction):
         characters = len(example.prompt) + len(example.completion)
+    elif isinstance(example, Question):
+        turns = [example.prompt] if isinstance(example.prompt, str) else [turn.content for turn in example.prompt]
+        characters = sum(map(len, turns))
     else:
         characters = sum(len(message.content) for message in example.messages)
     return math.ceil(characters / CHARACTERS_A_TOKEN) + TEMPLATE_TOKENS
@@ -165,6 +181,9 @@ def _stages(plan: Plan, places: Source, directory: Path, signals: Signals, watch
             timings[name] = round(timings.get(name, 0.0) + time.monotonic() - started, 2)
             runfile.update(directory, timings=timings)
 
+    if any(reward.requirements or reward.requirements_file for reward in plan.recipe.rewards):
+        watcher.say("preparing: installing what the rewards require, unless it is there")
+        scoring.install(plan.recipe, directory)
     watcher.say("preparing: reading the data, loading the tokenizer")
     stage("prepare", plan, 1)
     facts = seen["prepared"]
@@ -222,14 +241,6 @@ def _comparable(recipe: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("file", "output", "tracking"):
         values.pop(key, None)
     return values
-
-
-def _check_trackers(recipe: Recipe) -> None:
-    for name in ("tensorboard", "wandb", "mlflow", "trackio"):
-        if getattr(recipe.tracking, name) and importlib.util.find_spec(name) is None:
-            raise Conflict(
-                f"the package `{name}` is not installed", ("tracking", name), f"`pip install {name}`, or leave it out"
-            )
 
 
 @contextmanager

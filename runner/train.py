@@ -6,7 +6,8 @@ import json
 import logging
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,10 @@ import numpy
 import torch
 from transformers import set_seed
 
-from runner import batches, checkpoint, model, training
+from runner import checkpoint, model, training
 from runner.events import Teller
 from runner.plan import Plan
 from runner.tasks import TASKS
-from runner.tasks.sft import order
 
 logger = logging.getLogger(__name__)
 
@@ -46,29 +46,18 @@ def run(plan: Plan, stop_requested: Callable[[], bool]) -> bool:
     deepspeed.init_distributed(dist_backend="gloo" if plan.device == "cpu" else "nccl", auto_mpi_discovery=False)
     set_seed(plan.recipe.training.seed)
     resumed = checkpoint.newest(folder, settings)
-    training.announce_trackers(plan)
-    trainer = TASKS[plan.recipe.task].trainer(
-        plan, model.tokenizer(plan.recipe.model), train_rows, evaluation_rows, folder, rank
-    )
-
-    probe_rows = evaluation_rows if evaluation_rows is not None else train_rows
-    probe_rows = probe_rows.select(range(min(training.PROBE_ROWS, len(probe_rows))))
-    stopper = training.Stopper(stop_requested, plan.recipe.training.checkpoints.minutes)
-    trainer.add_callback(stopper)
-    if plan.packing.value != "none":
-        trainer.add_callback(training.BeforeTraining(trainer.prove_isolation))
-    trainer.add_callback(
-        training.Publisher(plan, folder, settings, lambda: _undisturbed(lambda: trainer.mean_loss(probe_rows)))
-    )
-    if trainer.is_world_process_zero():
-        step = resumed[1].step if resumed else 0
-        tell = Teller(directory / "metrics.jsonl", step)
-        assert plan.steps is not None
-        trainer.add_callback(training.Reporter(_tokens(plan, train_rows), plan.steps.an_epoch, tell))
-        checkpoint.discard_unfinished(folder)
-        _log_start(plan, resumed)
-    if resumed is None or resumed[1].step < trainer.args.max_steps:
-        trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
+    step = resumed[1].step if resumed else 0
+    tokenizer = model.tokenizer(plan.recipe.model)
+    with ExitStack() as stack:
+        make = TASKS[plan.recipe.task].trainer
+        trainer = make(plan, tokenizer, train_rows, evaluation_rows, folder, rank, step, stack)
+        training.guard_trackers(trainer, plan)
+        stopper = training.Stopper(stop_requested, plan.recipe.training.checkpoints.minutes, _boundary(plan))
+        probe_rows = evaluation_rows if evaluation_rows is not None else train_rows
+        probe_rows = probe_rows.select(range(min(training.PROBE_ROWS, len(probe_rows))))
+        _watch(trainer, plan, stopper, lambda: trainer.mean_loss(probe_rows), settings, step)
+        if step < trainer.args.max_steps:
+            trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
     finished = not stopper.stopped
     if trainer.is_world_process_zero() and finished:
         checkpoint.choose(directory, settings)
@@ -78,11 +67,32 @@ def run(plan: Plan, stop_requested: Callable[[], bool]) -> bool:
     return finished
 
 
-def _tokens(plan: Plan, rows: Any) -> Iterator[tuple[int, int]]:
-    """For each step, the tokens that its rows hold and how many of them are learned."""
-    ordered, learned = order(plan, rows), list(rows["learned"])
-    for step in batches.steps(ordered):
-        yield sum(ordered.lengths[row] for row in step), sum(learned[row] for row in step)
+def _watch(
+    trainer: Any,
+    plan: Plan,
+    stopper: training.Stopper,
+    probe: Callable[[], float],
+    settings: dict[str, Any],
+    step: int,
+) -> None:
+    """Hang on to the trainer what stops it, proves it, saves it and tells of it. `step` is where it goes on from."""
+    folder = Path(plan.directory) / "checkpoints"
+    trainer.add_callback(stopper)
+    if plan.packing.value != "none":
+        trainer.add_callback(training.BeforeTraining(trainer.prove_isolation))
+    trainer.add_callback(training.Publisher(plan, folder, settings, lambda: _undisturbed(probe)))
+    if trainer.is_world_process_zero():
+        tell = Teller(Path(plan.directory) / "metrics.jsonl", step)
+        assert plan.steps is not None
+        trainer.add_callback(training.Reporter(trainer.described, plan.steps.an_epoch, tell))
+        checkpoint.discard_unfinished(folder)
+        if step:
+            logger.info("going on from step %d of %s", step, plan.steps.total)
+
+
+def _boundary(plan: Plan) -> int:
+    """The steps between two at which a run can stop and go on: completions that are sampled are not kept."""
+    return plan.recipe.grpo.num_iterations if plan.recipe.grpo else 1
 
 
 def _undisturbed(compute: Callable[[], float]) -> float:
@@ -97,8 +107,3 @@ def _undisturbed(compute: Callable[[], float]) -> float:
         torch.set_rng_state(states[2])
         if devices is not None:
             torch.cuda.set_rng_state_all(devices)
-
-
-def _log_start(plan: Plan, resumed: Any) -> None:
-    if resumed:
-        logger.info("going on from step %d of %s", resumed[1].step, plan.steps.total if plan.steps else "?")

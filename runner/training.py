@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-import itertools
+import logging
 import math
 import os
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import distributed
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations import INTEGRATION_TO_CALLBACK
 
-from runner import checkpoint, sharding
+from runner import checkpoint, sharding, trackers
 from runner.checkpoint import Manifest
 from runner.errors import Problem, RunError
 from runner.plan import Plan
 
 PROBE_ROWS = 16  # whose loss is kept with each checkpoint, and compared when its adapter is read back
-TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
+LOW_RANK = ("galore_", "apollo_")  # optimizers that have to be told which matrices to project
+
+logger = logging.getLogger(__name__)
 
 
 def arguments(plan: Plan, folder: Path) -> dict[str, Any]:
     """Keyword arguments for any of TRL's configurations. `folder` is where transformers writes its checkpoints."""
     training, steps = plan.recipe.training, plan.steps
     assert steps is not None, "a plan is trained after its rows have been counted"
-    tracking = plan.recipe.tracking
     return {
         "output_dir": str(folder),
         "max_steps": steps.total,
@@ -35,8 +38,10 @@ def arguments(plan: Plan, folder: Path) -> dict[str, Any]:
         "gradient_accumulation_steps": plan.batch.accumulation,
         "learning_rate": training.learning_rate,
         "lr_scheduler_type": training.scheduler,
+        "lr_scheduler_kwargs": dict(steps.schedule),
         "warmup_steps": steps.warmup,
         "optim": training.optimizer,
+        "optim_target_modules": "all-linear" if training.optimizer.startswith(LOW_RANK) else None,
         "weight_decay": training.weight_decay,
         "max_grad_norm": training.max_grad_norm,
         "seed": training.seed,
@@ -59,21 +64,70 @@ def arguments(plan: Plan, folder: Path) -> dict[str, Any]:
         "average_tokens_across_devices": True,
         "remove_unused_columns": False,
         "disable_tqdm": True,
-        "report_to": [name for name in TRACKERS if getattr(tracking, name)],
+        "report_to": trackers.names(plan.recipe.tracking),
         "run_name": plan.recipe.name,
-        "project": tracking.trackio or "tunesmith",
+        "project": plan.recipe.tracking.trackio or "tunesmith",
+        "trackio_static_space_id": False,  # or a finished run is copied to a Space, which anybody can read
     }
 
 
-def announce_trackers(plan: Plan) -> None:
-    """Put what the trackers read from the environment there; they have no other way to be told."""
-    tracking = plan.recipe.tracking
-    if tracking.tensorboard:
-        os.environ["TENSORBOARD_LOGGING_DIR"] = str(Path(plan.directory) / "tensorboard")
-    if tracking.wandb:
-        os.environ["WANDB_PROJECT"] = tracking.wandb
-    if tracking.mlflow:
-        os.environ["MLFLOW_EXPERIMENT_NAME"] = tracking.mlflow
+class Tracked:
+    """A tracker's own callback, which cannot cost the run: a fault at its start is told, a later one is logged.
+
+    Its run is noted when it has begun, on the first process, so that the same command goes on with it.
+    """
+
+    def __init__(self, name: str, callback: TrainerCallback, plan: Plan) -> None:
+        self.name, self.callback, self.plan = name, callback, plan
+
+    def __getattr__(self, event: str) -> Callable[..., Any]:
+        act = getattr(self.callback, event)
+
+        def carefully(*given: Any, **named: Any) -> Any:
+            try:
+                return act(*given, **named)
+            except Exception as error:  # whatever a package or its network fails with, it is not the training
+                fault = trackers.hidden(f"{type(error).__name__}: {error}", os.environ)
+                logger.warning("the tracker `%s` failed in `%s`: %s", self.name, event, fault)
+
+        return carefully
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
+    ) -> None:
+        try:
+            self.callback.on_train_begin(args, state, control, **more)
+        except Exception as error:  # as above; but nothing is lost yet, and a person is likely to be there
+            fault = trackers.hidden(f"{type(error).__name__}: {error}", os.environ)
+            raise RunError(
+                Problem(
+                    f"`tracking.{self.name}` cannot log: {fault}",
+                    hint="put it right in the environment, or leave it out, and run the same command again",
+                )
+            ) from None
+        if state.is_world_process_zero:
+            tracking = self.plan.recipe.tracking
+            if runs := _tracked_runs(trackers.names(tracking)):
+                trackers.note(tracking, Path(self.plan.directory), os.environ, runs)
+
+
+def guard_trackers(trainer: Any, plan: Plan) -> None:
+    """Put a `Tracked` in the place of each tracker's callback."""
+    kinds = {INTEGRATION_TO_CALLBACK[name]: name for name in trackers.names(plan.recipe.tracking)}
+    handler = trainer.callback_handler
+    handler.callbacks = [
+        Tracked(kinds[type(each)], each, plan) if type(each) in kinds else each for each in handler.callbacks
+    ]
+
+
+def _tracked_runs(names: Sequence[str]) -> dict[str, str]:
+    """Tracker -> its run that goes on now, for those that can go on with a run by its number."""
+    runs = {}
+    if "wandb" in names and (run := sys.modules["wandb"].run):
+        runs["wandb"] = run.id
+    if "mlflow" in names and (run := sys.modules["mlflow"].active_run()):
+        runs["mlflow"] = run.info.run_id
+    return runs
 
 
 class BeforeTraining(TrainerCallback):
@@ -107,14 +161,19 @@ class Publisher(TrainerCallback):
 
 
 class Stopper(TrainerCallback):
-    """Saves and stops at the next step once any process was told to, and saves after so many minutes."""
+    """Saves and stops at the next step once any process was told to, and saves after so many minutes.
 
-    def __init__(self, stop_requested: Callable[[], bool], minutes: float | None) -> None:
-        self.stop_requested, self.minutes = stop_requested, minutes
+    Only at multiples of `boundary` steps, from which a run can go on exactly.
+    """
+
+    def __init__(self, stop_requested: Callable[[], bool], minutes: float | None, boundary: int = 1) -> None:
+        self.stop_requested, self.minutes, self.boundary = stop_requested, minutes, boundary
         self.last_saved = time.monotonic()
         self.stopped = False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step % self.boundary:
+            return
         due = self.minutes is not None and time.monotonic() - self.last_saved >= self.minutes * 60
         stop, save = _any_of((self.stop_requested(), due), args.device)
         if save:
@@ -127,15 +186,19 @@ class Stopper(TrainerCallback):
         self.last_saved = time.monotonic()
 
 
+# The steps after the first up to the second, and what transformers logs of them -> what a task reports of them.
+Describe = Callable[[int, int, dict[str, Any]], dict[str, Any]]
+
+
 class Reporter(TrainerCallback):
-    """Passes what a run logs to `tell`, with the tokens that its steps held and the seconds that they took.
+    """Passes what a run logs to `tell`, with what its task says of the steps and the seconds that they took.
 
     `seconds` are those inside of steps, `elapsed` those since the last report, evaluations and checkpoints included.
     Raises RunError where the loss is not a number: nothing that is learned after that is worth anything.
     """
 
-    def __init__(self, tokens: Iterator[tuple[int, int]], steps_an_epoch: int, tell: Callable[[dict[str, Any]], None]):
-        self.tokens, self.steps_an_epoch, self.tell = tokens, steps_an_epoch, tell
+    def __init__(self, describe: Describe, steps_an_epoch: int, tell: Callable[[dict[str, Any]], None]):
+        self.describe, self.steps_an_epoch, self.tell = describe, steps_an_epoch, tell
         self.reported = self.step_began = time.monotonic()
         self.stepping = 0.0
         self.logged_step = 0
@@ -148,7 +211,6 @@ class Reporter(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.reported, self.logged_step = time.monotonic(), state.global_step
-        self.tokens = itertools.islice(self.tokens, state.global_step, None)
         self.tell({"event": "start", "step": state.global_step, "total": state.max_steps})
 
     def on_log(
@@ -173,14 +235,13 @@ class Reporter(TrainerCallback):
                     )
                 )
             now = time.monotonic()
-            done = list(itertools.islice(self.tokens, state.global_step - self.logged_step))
+            described = self.describe(self.logged_step, state.global_step, logs)
             event |= {
                 "event": "step",
                 "loss": logs["loss"],
                 "learning_rate": logs.get("learning_rate"),
                 "gradient_norm": logs.get("grad_norm"),
-                "tokens": sum(tokens for tokens, _ in done),
-                "learned_tokens": sum(learned for _, learned in done),
+                **described,
                 "seconds": round(self.stepping, 4),
                 "elapsed": round(now - self.reported, 4),
             }
@@ -188,6 +249,16 @@ class Reporter(TrainerCallback):
         else:
             return
         self.tell(event)
+
+
+def apart(distance: float) -> RunError:
+    """The end of a run whose engine does not follow the weights that are trained."""
+    return RunError(
+        Problem(
+            f"vLLM's log-probabilities are {distance:.2f} apart from those of the weights that are trained",
+            hint="what it samples is not what is learned from: use `grpo.engine: transformers`",
+        )
+    )
 
 
 def _wait_for_all() -> None:

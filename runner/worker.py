@@ -15,9 +15,10 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from runner import planfile
+from runner import planfile, trackers
 from runner.errors import INTERRUPTED, Interrupted, OutOfMemory, Problem, UserError
 from runner.plan import Plan
+from runner.rewards import confinement
 
 FAULT = "TUNESMITH_FAULT"  # environment variable: the file to write a fault to
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -37,6 +38,7 @@ class Stop:
 
 def main(stage: str, plan_file: str) -> int:
     """Run one stage; the exit code says how it ended."""
+    confinement.protect_from_rewards()  # the environment of this process is none of a reward's business
     stop = Stop()  # before anything else is imported: a signal during the imports must not kill the process
     try:
         _run(stage, planfile.from_json(Path(plan_file).read_text(encoding="utf-8")), stop)
@@ -68,6 +70,8 @@ def _run(stage: str, plan: Plan, stop: Stop) -> None:
 
         prepare.run(plan)
     elif stage == "train":
+        os.environ.update(trackers.environment(plan.recipe.tracking, Path(plan.directory), os.environ))
+
         from runner import train
 
         if not train.run(plan, lambda: stop.requested):

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
-from runner import errors
+from runner import errors, trackers
 from runner.errors import Interrupted, OutOfMemory, Place, Problem, RunError, UserError
 
 GRACE = 20.0  # seconds that the other processes get to end after one has failed
@@ -38,7 +38,7 @@ QUIET = {
     "DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONUNBUFFERED": "1",
-}
+} | trackers.QUIET
 
 
 @dataclass(frozen=True)

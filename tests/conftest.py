@@ -1,15 +1,23 @@
-"""What tests share: the small real model's tokenizer, and the same tokenizer dressed as other families'."""
+"""What tests share: an empty working directory, and the small real model's tokenizer, its own or in others' dress."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from small_model import MODEL
 
-pytest_plugins = ["hub_server", "runs"]
+pytest_plugins = ["hub_server", "pushes", "runs"]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, which is the working directory while the test runs."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

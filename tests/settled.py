@@ -6,7 +6,8 @@ from pathlib import Path
 
 from runner import machine, plan, recipe
 from runner.architecture import Architecture, Matrix
-from runner.plan import Plan, Rows
+from runner.choices import Rows
+from runner.plan import Plan
 from runner.reading import check
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "sft_instruction.yaml"

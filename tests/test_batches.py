@@ -10,8 +10,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner import batches, plan, recipe
+from runner import batches, recipe
 from runner.batches import FILLER, Order
+from runner.steps import count
 
 
 @st.composite
@@ -39,7 +40,8 @@ def shares(order: Order) -> list[list[list[int]]]:
 
 def training(**changes: Any) -> recipe.Training:
     values: dict[str, Any] = {
-        "epochs": 1.0, "max_steps": None, "learning_rate": 1e-4, "scheduler": "cosine", "warmup_ratio": 0.0,
+        "epochs": 1.0, "max_steps": None, "learning_rate": 1e-4, "scheduler": "cosine", "scheduler_settings": (),
+        "warmup_ratio": 0.0,
         "optimizer": "adamw_torch", "weight_decay": 0.0, "max_grad_norm": 1.0, "batch_size": 4,
         "micro_batch_size": None, "packing": "auto", "gradient_checkpointing": "auto", "seed": 0, "log_every": 1,
         "evaluate_every": None, "early_stopping": None, "checkpoints": recipe.Checkpoints(None, 2, None),
@@ -122,7 +124,7 @@ def test_shuffling_depends_on_the_seed_and_the_epoch() -> None:
 
 @given(st.integers(1, 200), st.integers(1, 32), st.integers(1, 3))
 def test_as_many_steps_as_the_plan_counts(rows: int, batch_size: int, epochs: int) -> None:
-    counted = plan.count_steps(training(batch_size=batch_size, epochs=float(epochs)), rows, 0)
+    counted = count(training(batch_size=batch_size, epochs=float(epochs)), rows, 0)
     order = Order([1] * rows, batch_size, batch_size, 1, counted.total, 0, True)
     steps = list(batches.steps(order))
     assert len(steps) == counted.total == epochs * counted.an_epoch

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_recipe import SMALLEST, faults, only, write
 
 from runner import errors, recipe
 from runner.reading import check, keys, schema, source
@@ -39,26 +40,6 @@ def test_golden(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if os.environ.get("WRITE_GOLDEN"):
         golden.write_text(report, encoding="utf-8")
     assert report == golden.read_text(encoding="utf-8")
-
-
-SMALLEST = "task: sft\nmodel: {name: owner/model}\ndataset: {train: rows.jsonl}\n"
-
-
-def write(folder: Path, text: str = SMALLEST, name: str = "my recipe.yaml") -> str:
-    (folder / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
-    (folder / name).write_text(text, encoding="utf-8")
-    return str(folder / name)
-
-
-def faults(path: str, *overrides: str) -> list[errors.Problem]:
-    with pytest.raises(errors.RecipeError) as caught:
-        check.read(path, overrides)
-    return list(caught.value.problems)
-
-
-def only(path: str, *overrides: str) -> errors.Problem:
-    (problem,) = faults(path, *overrides)
-    return problem
 
 
 def test_the_smallest_recipe_gets_every_default(tmp_path: Path) -> None:
@@ -174,114 +155,6 @@ def test_a_pipe_in_the_place_of_a_file_is_not_opened(tmp_path: Path) -> None:
 def test_deepspeed_settings_that_are_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "ds.json").write_text(text)
     assert only(write(tmp_path), "deepspeed.config=ds.json").message
-
-
-def test_overrides_are_typed_and_shown_as_such(tmp_path: Path) -> None:
-    path = write(tmp_path, SMALLEST + "training: {epochs: 1, seed: 3}\n")
-    read = check.read(path, ["training.epochs=2", "training.epochs=4", "evaluation.metrics=[loss]", "name='7'"])
-    assert (read.training.epochs, read.training.seed, read.evaluation.metrics, read.name) == (4.0, 3, ("loss",), "7")
-    error = errors.RecipeError(only(path, "training.epochs=three"))
-    assert errors.report(error) == (
-        "error: `training.epochs` must be a number, found the text `three`\n"
-        " --> --set:1:17\n"
-        "  |\n"
-        "1 | training.epochs=three\n"
-        "  |                 ^^^^^"
-    )
-
-
-@pytest.mark.parametrize(
-    ("override", "message", "column"),
-    [
-        ("training.epoch=2", "unknown key `epoch` in `training`", 10),
-        ("training.epoch=null", "unknown key `epoch` in `training`", 10),
-        ("trainin.epochs=2", "unknown key `trainin`", 1),
-        ("training.epochs", "the override has no `=`", 1),
-        ("=2", "the override names no key before its `=`", 1),
-        ("training..epochs=2", "a key is missing at the `.`", 1),
-        ("training.epochs=", "`training.epochs` is given no value", 1),
-        ("name=#x", "the value of `name` reads as a comment", 6),
-        ("training.epochs=[1", "the `[` that opens here is not closed", 17),
-        ("training.epochs=&a 1", "`&a` is an anchor, and a recipe has none", 17),
-        ("name.x=1", "`name` is text and has no key `x`", 6),
-        ("dataset.train.1.path=x", "`dataset.train` has 1 item, counted from 0, and no `1`", 15),
-        ("dataset.train.first=x", "`dataset.train` is a list, and `first` is no number", 15),
-        ("dataset.train.0.wieght=1", "unknown key `wieght` in `dataset.train[0]`", 17),
-        ("dataset.train.0=null", "`dataset.train[0]` has no value", 17),
-        ("dataset.train=[{path: rows.jsonl, wieght: 1}]", "unknown key `wieght` in `dataset.train[0]`", 35),
-        ("model.name=null", "missing key `name` in `model`", 1),
-        ("output.hub.private=false", "missing key `repository` in `output.hub`", 8),
-        ("name=\udce9", "the character U+DCE9 cannot stand in a recipe", 6),
-    ],
-)
-def test_faults_in_overrides(tmp_path: Path, override: str, message: str, column: int) -> None:
-    text = "task: sft\nname: x\nmodel:\n  name: owner/model\ndataset:\n  train:\n    - path: rows.jsonl\n"
-    problem = only(write(tmp_path, text), override)
-    assert problem.place is not None
-    assert (problem.message, problem.place.column) == (message, column)
-    assert errors.report(errors.RecipeError(problem)).encode()
-
-
-def test_an_override_of_null_puts_the_default_back(tmp_path: Path) -> None:
-    path = write(tmp_path, SMALLEST + "training: {epochs: 1, warmup_ratio: 0.5}\n")
-    assert check.read(path, ["training.epochs=null"]).training.epochs == 3.0
-    assert check.read(path, ["training.epochs=null", "training.max_steps=5"]).training.max_steps == 5
-    assert check.read(path, ["training=null"]).training.warmup_ratio == 0.03
-    assert check.read(path, ["training.early_stopping.patience=~"]).training.early_stopping is None
-    assert check.read(path, ["output.hub.private=null"]).output.hub is None
-
-
-def test_an_item_of_a_list_can_be_overridden(tmp_path: Path) -> None:
-    text = SMALLEST.replace("rows.jsonl", "[{path: rows.jsonl, weight: 2}]")
-    assert check.read(write(tmp_path, text), ["dataset.train.0.weight=0.5"]).dataset.train[0].weight == 0.5
-
-
-def test_all_faults_of_overrides_come_at_once(tmp_path: Path) -> None:
-    assert len(faults(write(tmp_path), "a", "training.epochs=[", "=1")) == 3
-    assert len(faults(write(tmp_path), "training.epochs=x", "traning.seed=1")) == 2
-
-
-def token(shape: str) -> str:
-    """A text that is shaped like a secret, put together here so that no scanner takes this file to hold one."""
-    return {
-        "hf": "hf_" + "Ab1" * 12,
-        "sk": "sk-" + "Cd2" * 12,
-        "aws": "AKIA" + "ABCD1234" * 2,
-        "github": "ghp_" + "Ef3" * 12,
-        "wandb": "0123456789abcdef" * 2 + "01234567",
-    }[shape]
-
-
-@pytest.mark.parametrize("shape", ["hf", "sk", "aws", "github", "wandb"])
-@pytest.mark.parametrize(
-    "key", ["tracking.wandb", "training.epochs", "model.name", "name", "dataset.train.0.path", "tokn"]
-)
-def test_no_fault_tells_a_secret(tmp_path: Path, shape: str, key: str) -> None:
-    text = "task: sft\nmodel: {name: owner/model}\ndataset: {train: [{path: rows.jsonl}]}\n"
-    with pytest.raises(errors.RecipeError) as caught:
-        check.read(write(tmp_path, text), [f"{key}={token(shape)}"])
-    assert any("looks like a secret" in problem.message for problem in caught.value.problems)
-    for style in ("text", "json", "github"):
-        assert token(shape) not in errors.report(caught.value, style)
-
-
-def test_a_secret_in_the_recipe_is_not_shown(tmp_path: Path) -> None:
-    path = write(tmp_path, SMALLEST + f"tracking: {{wandb: {token('wandb')}, mlflo: x}}\n")
-    with pytest.raises(errors.RecipeError) as caught:
-        check.read(path)
-    report = errors.report(caught.value)
-    assert token("wandb") not in report and "`tracking.wandb` looks like a secret" in report
-    assert "mlflow" in report
-
-
-def test_a_key_that_names_a_secret_shows_no_line(tmp_path: Path) -> None:
-    problem = only(write(tmp_path, SMALLEST + "output: {hub: {repository: a/b, token: correct-horse}}\n"))
-    assert problem.place is not None and problem.place.text is None
-    assert "HF_TOKEN" in str(problem.hint)
-
-
-def test_a_commit_is_no_secret(tmp_path: Path) -> None:
-    assert check.read(write(tmp_path), [f"model.revision={token('wandb')}"]).model.revision == token("wandb")
 
 
 def test_very_many_faults_are_counted_and_the_first_shown(tmp_path: Path) -> None:

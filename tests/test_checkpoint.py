@@ -19,8 +19,9 @@ from settled import plan_of
 
 from runner import checkpoint
 from runner.checkpoint import MANIFEST, Manifest
+from runner.choices import Rows
 from runner.errors import RunError
-from runner.plan import Plan, Rows
+from runner.plan import Plan
 
 FILES = {"adapter.safetensors": b"weights" * 100, "global_step/rank_0.pt": b"\x00\x01", "empty": b""}
 SETTINGS: dict[str, Any] = {"task": "sft", "training": {"seed": 1, "rate": 1e-4}, "data": "abc"}

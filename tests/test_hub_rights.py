@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hub_routes import User
 from hub_server import TOKEN, HubServer
-from test_hub import QUICK, SHORT, ours, shown
+from pushes import QUICK, SHORT, ours, shown
 
 from runner.errors import RecipeError, RunError
 from runner.hub import repository as hub

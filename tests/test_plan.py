@@ -1,11 +1,8 @@
-"""Plans: the arithmetic of batches and steps, each choice and each conflict, and the way to JSON and back."""
+"""Plans: the arithmetic of batches and steps, each choice and each conflict."""
 
 from __future__ import annotations
 
-import ast
-import json
-from dataclasses import fields, is_dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from settled import CPU, LLAMA_8B, LLAMA_70B, plan_of, recipe_of
 
-import runner
-from runner import machine, memory, microbatch, plan, planfile, recipe
+from runner import machine, memory, microbatch, plan, recipe
 from runner.architecture import Architecture
+from runner.choices import Conflict, Rows
 from runner.machine import GIB, Device, Machine
-from runner.plan import Conflict, Rows
+from runner.steps import Steps, count
 
 TRAINING = recipe_of().training
 
@@ -103,7 +100,7 @@ def test_packed_rows_are_as_long_as_rows_may_be() -> None:
      (1, 1, 0.01, 1, 1), (0, 8, 1.0, 1, 1), (2, 1, 1e308, 2, 2 * 10**308)],
 )  # fmt: skip
 def test_steps_of_epochs(rows: int, size: int, epochs: float, an_epoch: int, total: int) -> None:
-    steps = plan.count_steps(replace(TRAINING, batch_size=size, epochs=epochs), rows, 0)
+    steps = count(replace(TRAINING, batch_size=size, epochs=epochs), rows, 0)
     assert (steps.an_epoch, steps.total) == (an_epoch, total)
 
 
@@ -124,7 +121,7 @@ def test_counted_steps_are_in_order(
     checkpoints = recipe.Checkpoints(save, 2, None)
     training = replace(TRAINING, batch_size=size, max_steps=most, epochs=None if most else epochs, warmup_ratio=warmup,
                        evaluate_every=every, checkpoints=checkpoints)  # fmt: skip
-    steps = plan.count_steps(training, rows, held_out)
+    steps = count(training, rows, held_out)
     assert steps.total == most if most else steps.total >= 1
     assert 0 <= steps.warmup < steps.total
     assert 1 <= steps.checkpoint_every <= steps.total
@@ -134,14 +131,14 @@ def test_counted_steps_are_in_order(
 
 def test_warm_up_is_exact_and_leaves_a_step_to_learn() -> None:
     def warmup(ratio: float, total: int) -> int:
-        return plan.count_steps(replace(TRAINING, max_steps=total, epochs=None, warmup_ratio=ratio), 10, 0).warmup
+        return count(replace(TRAINING, max_steps=total, epochs=None, warmup_ratio=ratio), 10, 0).warmup
 
     assert [warmup(0.07, 100), warmup(0.03, 10), warmup(0.0, 10), warmup(0.03, 1), warmup(0.99, 2)] == [7, 1, 0, 0, 1]
 
 
 def test_steps_are_counted_once_the_rows_are() -> None:
     settled = plan_of("training.epochs=2", rows=Rows(100, 10, 50))
-    assert settled.steps == plan.Steps(an_epoch=7, total=14, warmup=1, evaluate_every=2, checkpoint_every=2)
+    assert settled.steps == Steps(an_epoch=7, total=14, warmup=1, evaluate_every=2, checkpoint_every=2)
     assert plan_of().steps is None
 
 
@@ -321,86 +318,53 @@ def test_a_model_whose_weights_are_not_here_has_a_context_and_no_size() -> None:
     assert settled.gradient_checkpointing.value is True
 
 
-# to JSON and back
-
-OPTIONAL = [
-    (),
-    (
-        "model.revision=main", "dataset.limit=5", "dataset.max_length=null", "dataset.evaluation=0.5",
-        "dataset.columns={prompt: question, completion: answer}", "adapter.target_modules=[q_proj, v_proj]",
-        "training.max_steps=9", "training.epochs=null", "training.early_stopping={}", "training.evaluate_every=3",
-        "training.checkpoints={every: 2, minutes: 1.5}", "training.micro_batch_size=1", "deepspeed.zero_stage=2",
-        "deepspeed.processes=1", "output.hub={repository: owner/name}", "tracking={wandb: a, mlflow: b, trackio: c}",
-    ),
-    ("dataset.evaluation=data/instruction.jsonl", "training.early_stopping=null"),
-    ("adapter=null", "adapter.continue_from=owner/x"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("overrides", OPTIONAL)
-@pytest.mark.parametrize("shape", [None, LLAMA_8B])
-@pytest.mark.parametrize("rows", [None, Rows(10, 0, 5), Rows(10, 3, 5)])
-def test_a_plan_comes_back_from_json_as_it_was(
-    overrides: tuple[str, ...], shape: Architecture | None, rows: Rows | None
-) -> None:
-    settled = plan_of(*overrides, shape=shape, rows=rows)
-    text = planfile.to_json(settled)
-    assert planfile.from_json(text) == settled
-    assert planfile.to_json(planfile.from_json(text)) == text
-
-
-@given(st.text(max_size=8), st.none() | st.text(max_size=8), st.lists(st.tuples(st.text(), st.text()), max_size=3))
-def test_any_text_comes_back_from_json(name: str, revision: str | None, columns: list[tuple[str, str]]) -> None:
-    base = plan_of()
-    source = recipe.Source(name, 0.1, revision, tuple(columns), "auto")
-    changed = replace(base.recipe, file=name, dataset=replace(base.recipe.dataset, train=(source,) * 2))
-    settled = replace(base, recipe=changed)
-    assert planfile.from_json(planfile.to_json(settled)) == settled
-
-
-def test_half_a_character_in_a_file_name_can_be_written() -> None:
-    settled = replace(plan_of(), device_name="caf\udce9 é")
-    text = planfile.to_json(settled)
-    assert "é" in text and json.loads(text.encode()) and planfile.from_json(text) == settled
-
-
-# no key is accepted and ignored
-
-
-def read_attributes() -> set[str]:
-    """Names that are read as an attribute, or taken whole by name, where recipes are carried out."""
-    only_pass_on = {"recipe.py", "check.py", "show.py", "rules.py", "keys.py", "schema.py", "paths.py"}
-    files = [path for path in Path(runner.__file__).parent.rglob("*.py") if path.name not in only_pass_on]
-    assert len(files) > 30
-    found: set[str] = set()
-    for path in files:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
-                found.add(node.attr)
-    return found
-
-
-def leaves(kind: Any) -> list[str]:
-    return [field.name for field in fields(kind)]
-
-
-BLOCKS = [value for value in vars(recipe).values() if isinstance(value, type) and is_dataclass(value)]
-# `version` says how a recipe is read and nothing of what is done; trackers are gone through by their names.
-NOT_BY_NAME = {"version"}
-
-
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.__name__)
-def test_every_key_of_a_recipe_is_read_somewhere(block: Any) -> None:
-    unread = set(leaves(block)) - read_attributes() - NOT_BY_NAME
-    assert not unread, f"accepted in a recipe, and ignored: {sorted(unread)}"
-
-
-def test_a_key_that_nobody_reads_would_be_found() -> None:
-    assert "a_key_that_nobody_reads" not in read_attributes()
-    assert len(BLOCKS) == 13
-
-
 def test_the_hardware_is_named_for_people() -> None:
     assert plan_of(where="h100").device_name == "h100"
     assert plan_of(where="cpu:8:32").device_name == "CPU, 8 cores"
     assert Device("x", 1, 9.0).name == "x"
+
+
+# optimizers and trackers that cannot work
+
+
+def machine_without(*modules: str) -> Machine:
+    return replace(CPU, missing=frozenset(modules))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "module", "package"),
+    [("paged_adamw_8bit", "bitsandbytes", "bitsandbytes"), ("stable_adamw", "optimi", "torch-optimi")],
+)
+def test_an_optimizer_whose_package_is_missing(optimizer: str, module: str, package: str) -> None:
+    assert plan_of(f"training.optimizer={optimizer}").recipe.training.optimizer == optimizer
+    with pytest.raises(Conflict, match=f"`{optimizer}` needs the package `{module}`") as caught:
+        plan_of(f"training.optimizer={optimizer}", where=machine_without(module))
+    assert f"pip install {package}" in str(caught.value.hint)
+    assert caught.value.path == ("training", "optimizer")
+
+
+def test_a_tracker_whose_package_is_missing() -> None:
+    with pytest.raises(Conflict, match="`wandb` is not installed") as caught:
+        plan_of("tracking.wandb=project", where=machine_without("wandb"))
+    assert caught.value.path == ("tracking", "wandb")
+
+
+@pytest.mark.parametrize("optimizer", ["lomo", "adalomo", "galore_adamw_layerwise"])
+def test_an_optimizer_that_steps_while_deepspeed_does(optimizer: str) -> None:
+    with pytest.raises(Conflict, match="in the middle of the backward pass"):
+        plan_of(f"training.optimizer={optimizer}")
+
+
+def test_an_optimizer_that_needs_parameters_whole() -> None:
+    assert plan_of("training.optimizer=galore_adamw").zero_stage.value == 0
+    with pytest.raises(Conflict, match="ZeRO lays them end to end"):
+        plan_of("training.optimizer=galore_adamw", "deepspeed.zero_stage=2")
+    with pytest.raises(Conflict, match="ZeRO lays them end to end"):
+        plan_of("training.optimizer=galore_adamw", "deepspeed.offload=optimizer")
+
+
+@pytest.mark.parametrize("optimizer", ["adagrad", "apollo_adamw"])
+def test_an_optimizer_that_needs_float32(optimizer: str) -> None:
+    assert plan_of(f"training.optimizer={optimizer}", "model.dtype=float32").zero_stage.value == 0
+    with pytest.raises(Conflict, match="DeepSpeed copies bfloat16 ones"):
+        plan_of(f"training.optimizer={optimizer}", "model.dtype=bfloat16")

@@ -27,9 +27,21 @@ training: {early_stopping: {}}
 output: {hub: {repository: owner/name}}
 """
 
+GRPO = """
+task: grpo
+model: {name: owner/model}
+dataset: {train: train.jsonl}
+rewards: [{use: valid_json}]
+"""
+
 # Keys whose other value has to be a path that is there, or fit what stands beside it.
 OTHER_VALUES: dict[tuple[str, ...], Any] = {
-    ("task",): None,  # there is one task
+    ("task",): None,  # another task needs other sections
+    ("rewards",): [{"use": "tag_format"}],
+    ("grpo", "num_generations"): 8,
+    ("grpo", "importance_sampling_level"): None,  # goes with few losses, and has a test of its own
+    ("grpo", "loss_type"): "bnpo",
+    ("grpo", "delta"): 2.0,
     ("version",): None,  # there is one version
     ("model", "name"): "owner/other",
     ("model", "chat_template"): "chat.jinja",
@@ -41,6 +53,7 @@ OTHER_VALUES: dict[tuple[str, ...], Any] = {
     ("deepspeed", "config"): "deepspeed.json",
     ("output", "hub", "repository"): "owner/other",
     ("evaluation", "metrics"): ["loss"],
+    ("training", "scheduler_settings", "min_lr"): 1e-5,
 }
 
 
@@ -63,10 +76,10 @@ def other_value(path: tuple[str, ...], key: keys.Definition) -> Any:
     return 0.75 if kind == "number" else "other"
 
 
-def read(folder: Path, overrides: list[str]) -> Any:
+def read(folder: Path, overrides: list[str], base: str = BASE) -> Any:
     for name in FILES:
         (folder / name).write_text("{}")
-    (folder / "recipe.yaml").write_text(BASE)
+    (folder / "recipe.yaml").write_text(base)
     return check.read(str(folder / "recipe.yaml"), overrides)
 
 
@@ -75,12 +88,36 @@ def read(folder: Path, overrides: list[str]) -> Any:
 )
 def test_no_key_is_accepted_and_ignored(path: tuple[str, ...], key: keys.Definition, tmp_path: Path) -> None:
     value = other_value(path, key)
+    base = GRPO if path[0] in keys.SECTION_TASKS else BASE
     if value is None:
-        assert len(key["allowed"]) == 1
         return
     overrides = ["dataset.train=owner/rows"] if path == ("dataset", "split") else []
-    before = read(tmp_path, overrides)
-    after = read(tmp_path, [*overrides, f"{'.'.join(path)}={json.dumps(value)}"])
+    if path[:-1] == ("training", "scheduler_settings"):
+        taker = next(scheduler for scheduler, settings in names.SCHEDULERS.items() if path[-1] in settings)
+        overrides = [f"training.scheduler={taker}"]
+    before = read(tmp_path, overrides, base)
+    after = read(tmp_path, [*overrides, f"{'.'.join(path)}={json.dumps(value)}"], base)
+    assert before != after
+
+
+@pytest.mark.parametrize("name", keys.REWARD["schema"])
+def test_no_key_of_a_reward_is_ignored(name: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "def mine(prompt, completion, example, *, least=1): ...\ndef other(completions): ...\n"
+    )
+    (tmp_path / "packages.txt").write_text("pandas\n")
+    other: dict[str, Any] = {
+        "use": "valid_json", "file": "mine.py", "function": "other", "name": "paid", "weight": 2, "timeout": 3,
+        "on_error": "skip", "memory": 1, "options": {"least": 2}, "strings": True, "secrets": ["KEY"],
+        "requirements": "packages.txt", "reload": False,
+    }  # fmt: skip
+    entry: dict[str, Any] = (
+        {"use": "tag_format"} if name in ("use", "file") else {"file": "mine.py", "function": "mine"}
+    )
+    changed = {key: value for key, value in entry.items() if name not in ("use", "file")} | {name: other[name]}
+    if name == "file":
+        changed["function"] = "mine"
+    before, after = (read(tmp_path, [f"rewards={json.dumps([each])}"], GRPO) for each in (entry, changed))
     assert before != after
 
 
@@ -161,20 +198,9 @@ def test_the_names_are_those_of_the_installed_transformers() -> None:
     assert names_export.text() == names_export.FILE.read_text(encoding="utf-8")
 
 
-def test_what_is_left_out_of_the_names_cannot_be_used_by_its_name() -> None:
-    """These schedulers need a score at each step, or a number that only the user can choose."""
-    from transformers import SchedulerType
-    from transformers.training_args import OptimizerNames
-
-    assert {name.value for name in SchedulerType} - set(names.SCHEDULERS) == {
-        "reduce_lr_on_plateau",  # the score of an evaluation at each step
-        "greedy",  # the same
-        "cosine_with_min_lr",  # the lowest rate
-        "cosine_warmup_with_min_lr",  # the same
-        "warmup_stable_decay",  # the number of steps that decay
-    }
-    left_out = {name.value for name in OptimizerNames} - set(names.OPTIMIZERS)
-    assert left_out and all(name.startswith(("galore_", "apollo_")) for name in left_out)
+def test_every_setting_of_a_scheduler_is_a_key_and_every_key_is_a_setting() -> None:
+    taken = {setting for settings in names.SCHEDULERS.values() for setting in settings}
+    assert taken == set(keys.SCHEDULER_SETTINGS)
 
 
 def test_the_committed_json_schema_is_up_to_date() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from settled import plan_of
 
 from runner import sharding
-from runner.plan import Conflict
+from runner.choices import Conflict
 
 
 def settings(*overrides: str, where: str = "h100:4") -> dict[str, Any]:

@@ -12,7 +12,7 @@ from rich.console import Console
 from settled import LLAMA_8B, LLAMA_70B, plan_of
 
 from runner import show
-from runner.plan import Rows
+from runner.choices import Rows
 
 ROWS = Rows(train=100, evaluation=10, longest=50)
 FACTS = {"rows": 100, "tokens": 5000, "learned_tokens": 1000, "longest": 50}

@@ -1,4 +1,4 @@
-"""One row in, what is to be learned from it out: a prompt with its completion, or a conversation.
+"""One row in, what is to be learned from it out: a prompt with its completion, a conversation, or a bare prompt.
 
 A row that cannot be used gives every problem in it instead. What a row says is never dropped in silence: other
 columns are left alone, and so are keys of a message that change nothing of what is learned (`name`, `id`,
@@ -76,7 +76,15 @@ class Chat:
     messages: tuple[Message, ...]
 
 
-Example = Instruction | Chat
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A prompt to sample completions for, as text or as turns; the other columns of its row, for reward functions."""
+
+    prompt: str | tuple[Message, ...]
+    columns: str  # a JSON object
+
+
+Example = Instruction | Chat | Question
 Fault = tuple[str, str | None]  # a message and its hint, before they have a place
 
 
@@ -86,6 +94,8 @@ def choose(row: Row, source_format: str = "auto") -> str | Problem:
     Only the columns are looked at, not what they hold.
     """
     columns = row.values
+    if source_format == "prompt":
+        return source_format if columns.get("prompt") is not None else _no_prompt(row)
     if source_format != "auto" and None not in map(columns.get, COLUMNS[source_format]):
         return source_format
     whole = [name for name, needed in COLUMNS.items() if all(columns.get(column) is not None for column in needed)]
@@ -127,12 +137,44 @@ def read(row: Row, source_format: str = "auto") -> Example | list[Problem]:
 
 def format_of(example: Example) -> str:
     """The format that an example was read from."""
+    if isinstance(example, Question):
+        return "prompt"
     return "messages" if isinstance(example, Chat) else "prompt_completion"
 
 
 def ends_unanswered(example: Example) -> bool:
     """Whether it is a conversation whose last turn is not the assistant's, so that nothing is learned from that."""
     return isinstance(example, Chat) and example.messages[-1].role != "assistant"
+
+
+def _no_prompt(row: Row) -> Problem:
+    """A row that asks the model nothing; one that is null is told by its reader."""
+    what = "file" if has_fixed_columns(row.place) else "row"
+    hint = _likely_columns(row, ("prompt",))
+    if "messages" in row.values:
+        hint = "set `columns: {prompt: messages}`: a prompt may be a list of turns, which ends on a `user` turn"
+    message = f"missing column `prompt`; the {what} has {columns_of(row)}"
+    if "prompt" in row.values:
+        message, hint = "`prompt` is `null`", None
+    return placed(row, [(message, hint)])[0]
+
+
+def _question(row: Row) -> Question | list[Problem]:
+    value = row.values["prompt"]
+    columns = {name: each for name, each in row.values.items() if name not in ("prompt", "split")}
+    kept = json.dumps(columns, ensure_ascii=False, default=str)
+    if isinstance(value, str):
+        faults = _text_faults(value, "prompt")
+        return placed(row, faults) if faults else Question(value, kept)
+    if not isinstance(value, list) or not value:
+        what = "an empty list" if value == [] else strict_json.kind(value)
+        return placed(row, [(f"`prompt` is {what}, not text or a list of turns", None)])
+    read = [_message(item, f"prompt[{index}]") for index, item in enumerate(value)]
+    faults = [fault for item in read if isinstance(item, list) for fault in item]
+    messages = tuple(item for item in read if isinstance(item, Message))
+    if not faults and messages[-1].role != "user":
+        faults = [("the prompt ends on no `user` turn", "what every completion begins with goes into `grpo.prefill`")]
+    return placed(row, faults) if faults else Question(messages, kept)
 
 
 def _instruction(row: Row) -> Instruction | list[Problem]:
@@ -329,5 +371,6 @@ def placed(row: Row, faults: Sequence[Fault]) -> list[Problem]:
 READERS: dict[str, Callable[[Row], Example | list[Problem]]] = {
     "prompt_completion": _instruction,
     "messages": _chat,
+    "prompt": _question,
 }
 COLUMNS = {"prompt_completion": ("prompt", "completion"), "messages": ("messages",)}

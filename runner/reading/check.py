@@ -14,8 +14,8 @@ from typing import Any
 from runner import recipe, secrets
 from runner.errors import Place, Problem, RecipeError
 from runner.reading import overrides as laid_over
-from runner.reading import paths, rules, schema, sentences, source
-from runner.reading.keys import PLANNED_TASKS, SECTION_TASKS, TASKS
+from runner.reading import paths, rewards, rules, schema, sentences, source
+from runner.reading.keys import PLANNED_TASKS, TASKS
 from runner.reading.source import Path, Places, closest
 
 REAL = ("epochs", "learning_rate", "warmup_ratio", "weight_decay", "max_grad_norm")  # may be written as whole numbers
@@ -32,8 +32,7 @@ def read(path: str, overrides: Sequence[str] = ()) -> recipe.Recipe:
 def settle(written: source.Source, path: str) -> recipe.Recipe:
     """The Recipe of a source that was read from `path`. Raises RecipeError."""
     failures = schema.failures(written.values)
-    told = [failure for failure in failures if not _follows_from_task(failure, written)]
-    problems = [_problem(failure, written) for failure in told[: source.MOST_SHOWN]]
+    problems = [_problem(failure, written) for failure in failures[: source.MOST_SHOWN]]
     problems.extend(rules.secret_problems(written.values, written.places))
 
     sound, wrong = _sound(written.values, failures)
@@ -41,9 +40,10 @@ def settle(written: source.Source, path: str) -> recipe.Recipe:
     problems.extend(rules.problems(values, written.places, wrong))
     directory = os.path.abspath(os.path.dirname(path))
     problems.extend(_settle_paths(values, written.places, directory))
+    problems.extend(rewards.problems(values, written.places, directory, wrong))
     if problems:
         problems = sorted((_masked(problem) for problem in problems), key=lambda problem: _order(problem, written.file))
-        raise source.gathered(problems, untold=len(told[source.MOST_SHOWN :]))
+        raise source.gathered(problems, untold=len(failures[source.MOST_SHOWN :]))
     return _build(values, path)
 
 
@@ -52,15 +52,7 @@ def _problem(failure: schema.Failure, written: source.Source) -> Problem:
     if failure.path == ("task",) and task in PLANNED_TASKS:
         hint = "the tasks there are: " + ", ".join(f"`{name}`" for name in TASKS)
         return Problem(f"task `{task}` is not part of this version", written.places[("task",)].value, hint)
-    return sentences.problem(failure, written.places, task)
-
-
-def _follows_from_task(failure: schema.Failure, written: source.Source) -> bool:
-    """Whether the fault is a section of a planned task, which goes where the task goes."""
-    task = written.values.get("task")
-    if task is None or len(failure.path) != 1 or failure.rule != "unknown":
-        return False
-    return bool(SECTION_TASKS.get(str(failure.path[0])) == task)
+    return sentences.problem(failure, written.places)
 
 
 def _sound(values: dict[str, Any], failures: list[schema.Failure]) -> tuple[dict[str, Any], set[Path]]:
@@ -141,7 +133,7 @@ def _build(values: dict[str, Any], path: str) -> recipe.Recipe:
         name=values.get("name") or _name_of(path),
         task=values["task"],
         model=recipe.Model(**values["model"]),
-        dataset=_dataset(values["dataset"]),
+        dataset=_dataset(values["dataset"], values["task"]),
         adapter=recipe.Adapter(
             **{
                 **values["adapter"],
@@ -155,6 +147,9 @@ def _build(values: dict[str, Any], path: str) -> recipe.Recipe:
                 **{
                     key: float(value) if key in REAL and value is not None else value for key, value in training.items()
                 },
+                "scheduler_settings": tuple(
+                    (key, value) for key, value in training["scheduler_settings"].items() if value is not None
+                ),
                 "micro_batch_size": _unless_auto(training["micro_batch_size"]),
                 "gradient_checkpointing": _said(training["gradient_checkpointing"]),
                 "early_stopping": recipe.EarlyStopping(stopping["patience"], float(stopping["min_delta"]))
@@ -163,6 +158,8 @@ def _build(values: dict[str, Any], path: str) -> recipe.Recipe:
                 "checkpoints": _checkpoints(training["checkpoints"]),
             }
         ),
+        grpo=_grpo(values["grpo"]) if values["task"] == "grpo" else None,
+        rewards=rewards.settle(values["rewards"] or []) if values["task"] == "grpo" else (),
         deepspeed=recipe.DeepSpeed(
             **{
                 **values["deepspeed"],
@@ -177,8 +174,23 @@ def _build(values: dict[str, Any], path: str) -> recipe.Recipe:
     )
 
 
-def _dataset(values: dict[str, Any]) -> recipe.Dataset:
+def _grpo(values: dict[str, Any]) -> recipe.Grpo:
+    real = ("beta", "temperature", "top_p", "repetition_penalty", "epsilon", "top_entropy_quantile")
+    return recipe.Grpo(
+        **{
+            **values,
+            **{key: float(values[key]) for key in real},
+            "max_prompt_length": _unless_auto(values["max_prompt_length"]),
+            "reward_workers": _unless_auto(values["reward_workers"]),
+            "guard": recipe.Guard(**{key: float(share) for key, share in values["guard"].items()}),
+        }
+    )
+
+
+def _dataset(values: dict[str, Any], task: str) -> recipe.Dataset:
     evaluation = values["evaluation"]
+    if task == "grpo" and values["format"] == "auto":
+        values = {**values, "format": "prompt"}  # a `completion` beside it is a column for the rewards
     return recipe.Dataset(
         train=_sources(values["train"], values),
         evaluation=_sources(evaluation, values) if isinstance(evaluation, list) else (),

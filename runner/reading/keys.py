@@ -7,17 +7,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from runner.reading.names import OPTIMIZERS, SCHEDULERS
+from runner.reading.names import LOSSES, OPTIMIZERS, SCHEDULERS
 
 Definition = dict[str, Any]
 Keys = dict[str, Definition]
 
-TASKS = ("sft",)
-PLANNED_TASKS = ("grpo", "continued_pretraining", "function_calling")
+TASKS = ("sft", "grpo")
+PLANNED_TASKS = ("continued_pretraining", "function_calling")
 SECTION_TASKS = {"grpo": "grpo", "rewards": "grpo"}  # sections that one task alone has
+# Defaults that are not those of the other tasks: Predibase's for reinforcement fine-tuning. The adapter's `alpha` is
+# its rank there.
+GRPO_STEPS = 1000  # unless the recipe says `epochs` or `max_steps`
+TASK_DEFAULTS: dict[str, dict[tuple[str, str], Any]] = {
+    "grpo": {
+        ("adapter", "rank"): 64,
+        ("training", "learning_rate"): 1e-5,
+        ("training", "scheduler"): "linear",
+        ("evaluation", "metrics"): ["reward"],
+    }
+}
 
 LARGEST = 2**63 - 1
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 HUB_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 REPOSITORY = rf"(?!.*(?:--|\.\.))(?!.*\.git$){HUB_PART}/{HUB_PART}"
 HUB_ID = rf"(?!.*(?:--|\.\.))(?!.*\.git$)(?:{HUB_PART}/)?{HUB_PART}"
@@ -76,7 +88,11 @@ def _sources(help_text: str, *others: str, **rules: Any) -> Definition:
     return _key(["text", "list", *others], help_text, filled=True, coerce="sources", schema=SOURCE, **rules)
 
 
-FORMATS = ("auto", "prompt_completion", "messages")
+UNSET: dict[str, Any] = {"nullable": True, "default": None}
+CURVES = ("linear", "cosine", "1-sqrt")
+LEVELS = ("token", "sequence")
+
+FORMATS = ("auto", "prompt_completion", "messages", "prompt")
 
 SOURCE = _key(
     ["text", "mapping"],
@@ -156,6 +172,41 @@ EARLY_STOPPING: Keys = {
     "min_delta": _number("How much lower a loss has to be to count as better.", min=0, default=0.0),
 }
 
+SCHEDULER_SETTINGS: Keys = {
+    "num_cycles": _number("The waves of a cosine, or how often it restarts.", above=0, max=10_000, **UNSET),
+    "lr_end": _number("The learning rate that `polynomial` ends at.", min=0, max=1, **UNSET),
+    "power": _number("The power of `polynomial`.", above=0, max=100, **UNSET),
+    "timescale": _whole(
+        "The steps in which `inverse_sqrt` falls by the root of two; the warmup's by default.", 1, **UNSET
+    ),
+    "min_lr": _number("The lowest learning rate.", min=0, max=1, **UNSET),
+    "min_lr_rate": _number(
+        "The lowest learning rate, as a share of the highest; 0.1 by default.", min=0, max=1, **UNSET
+    ),
+    "min_lr_ratio": _number(
+        "The learning rate that a decay ends at, as a share of the highest.", min=0, max=1, **UNSET
+    ),
+    "warmup_lr_rate": _number("Where the warmup begins, as a share of the highest rate.", min=0, max=1, **UNSET),
+    "num_decay_steps": _whole("The steps at the end that decay; a fifth of the run by default.", 1, **UNSET),
+    "warmup_type": _choice("The form of the warmup.", *CURVES, **UNSET),
+    "decay_type": _choice("The form of the decay.", *CURVES, **UNSET),
+    "factor": _number(
+        "What the learning rate is multiplied by when the loss gets no better.", above=0, below=1, **UNSET
+    ),
+    "patience": _whole("Evaluations without a better loss before the rate changes.", 0, **UNSET),
+    "threshold": _number("How much lower a loss has to be to count as better.", min=0, **UNSET),
+    "threshold_mode": _choice("Whether `threshold` is a share of the loss or a difference.", "rel", "abs", **UNSET),
+    "cooldown": _whole("Evaluations to wait after the rate was lowered.", 0, **UNSET),
+    "warmup": _whole("Evaluations to wait after `greedy` raised the rate.", 0, **UNSET),
+    "max_lr": _number(
+        "The highest rate that `greedy` may choose; `learning_rate` by default.", above=0, max=1, **UNSET
+    ),
+    "eps": _number("Changes of the rate that are smaller are not made.", min=0, **UNSET),
+    "smooth": _key("boolean", "Let `greedy` look at the mean of the latest losses.", **UNSET),
+    "window_size": _whole("How many losses that mean is taken of.", 1, **UNSET),
+    "reset_start": _whole("Evaluations at the lowest rate before `greedy` begins anew; 0 is never.", 0, **UNSET),
+}
+
 CHECKPOINTS: Keys = {
     "every": _whole("Optimizer steps from one checkpoint to the next.", 1, nullable=True, default=None),
     "keep": _whole("How many of the newest checkpoints stay.", 1, default=2),
@@ -171,6 +222,11 @@ TRAINING: Keys = {
     ),
     "learning_rate": _number("The highest learning rate.", above=0, max=1, default=2e-4),
     "scheduler": _choice("How the learning rate changes over the run.", *SCHEDULERS, default="cosine"),
+    "scheduler_settings": _section(
+        "What the scheduler takes beside the length of the run, by its names in transformers.",
+        SCHEDULER_SETTINGS,
+        default={},
+    ),
     "warmup_ratio": _number("The share of the steps that warm up.", min=0, below=1, default=0.03),
     "optimizer": _choice("The optimizer, by its name in transformers.", *OPTIMIZERS, default="adamw_torch"),
     "weight_decay": _number("The weight decay.", min=0, default=0.0),
@@ -195,7 +251,76 @@ DEEPSPEED: Keys = {
     "config": _text("A JSON file of DeepSpeed settings, laid over ours.", nullable=True, default=None),
 }
 
-METRICS = ("loss", "perplexity", "exact_match", "json_valid", "json_match")
+METRICS = ("loss", "perplexity", "exact_match", "json_valid", "json_match", "reward")
+
+GUARD: Keys = {
+    "without_signal": _number(
+        "The share of groups whose completions all score the same; above it a run is warned, and a check fails.",
+        above=0,
+        max=1,
+        default=0.9,
+    ),
+    "cut": _number("The share of completions that are cut at their longest, likewise.", above=0, max=1, default=0.9),
+    "faults": _number("The share of calls of a reward function that fail, likewise.", above=0, max=1, default=0.2),
+}
+
+GRPO: Keys = {
+    "num_generations": _whole("Completions sampled for a prompt; they are scored against each other.", 2, default=16),
+    "beta": _number("The weight of the distance to the model at the start; 0 leaves it out.", min=0, default=0.001),
+    "temperature": _number("How freely completions are sampled.", above=0, max=100, default=1.0),
+    "top_p": _number("Sample from the likeliest tokens that hold this share together.", above=0, max=1, default=1.0),
+    "top_k": _whole("Sample from so many of the likeliest tokens; 0 is all of them.", 0, default=0),
+    "min_p": _number("Leave out tokens less likely than this share of the likeliest.", min=0, max=1, **UNSET),
+    "repetition_penalty": _number("Above 1, tokens that were there before get less likely.", above=0, default=1.0),
+    "max_prompt_length": _whole_or_auto("The longest prompt, in tokens; `auto` is what the model can take.", 1),
+    "max_completion_length": _whole("The longest completion, in tokens.", 1, default=256),
+    "prefill": _text("Text that every completion begins with, after the chat template.", **UNSET),
+    "loss_type": _choice("The loss, by its name in TRL.", *LOSSES, default="dapo"),
+    "scale_rewards": _choice("Over what rewards are scaled to one spread.", "group", "batch", "none", default="group"),
+    "importance_sampling_level": _choice("What is weighted against the sampling model.", *LEVELS, default="token"),
+    "num_iterations": _whole("Optimizer steps on the same completions.", 1, 100, default=1),
+    "epsilon": _number("How far the policy may move from the one that sampled, downwards.", above=0, default=0.2),
+    "epsilon_high": _number("The same upwards; as `epsilon` by default.", above=0, **UNSET),
+    "delta": _number("The upper bound of two-sided clipping.", above=1, **UNSET),
+    "mask_truncated_completions": _switch("Learn nothing from completions that were cut.", False),
+    "top_entropy_quantile": _number("Learn from this share of the least certain tokens.", above=0, max=1, default=1.0),
+    "engine": _choice("What writes the completions.", "auto", "transformers", "vllm", default="auto"),
+    "reward_workers": _whole_or_auto("Calls of reward functions at a time; `auto` is one a core.", 1, 1024),
+    "max_faults_in_a_row": _whole("Calls of one reward that may fail in a row before the run ends.", 1, default=100),
+    "guard": _section("When a run that learns nothing is pointed out.", GUARD, default={}),
+}
+
+REWARD = _key(
+    "mapping",
+    "A reward function and how it is run.",
+    schema={
+        "use": _text("The name of a reward that ships with Tunesmith, in place of `file`.", **UNSET),
+        "file": _text("The Python file that holds the function.", **UNSET),
+        "function": _text("The function's name; the only one of the file by default.", **UNSET),
+        "name": _text("What it is called in metrics; the function's name by default.", pattern=NAME, **UNSET),
+        "weight": _number("What its score is multiplied by in the total.", default=1.0),
+        "timeout": _number("Seconds that a call may take.", above=0, max=86_400, default=10.0),
+        "on_error": _choice("What a call that fails scores.", "zero", "skip", "fail", default="zero"),
+        "memory": _number("GiB of memory that a call may take.", above=0, max=65_536, default=2.0),
+        "options": _key("mapping", "The function's keyword-only parameters.", default={}),
+        "strings": _switch("Hand every column over as text, as Predibase does.", False),
+        "secrets": _key(
+            "list",
+            "Environment variables that the function may see.",
+            unique=True,
+            schema=_text("The name of a variable.", pattern=VARIABLE),
+            default=[],
+        ),
+        "requirements": _key(
+            ["list", "text"],
+            "Packages that the function needs: a list of them, or a requirements file.",
+            filled=True,
+            schema=_text("A package, as pip takes it."),
+            **UNSET,
+        ),
+        "reload": _switch("Take up a file that is saved while the run goes on.", True),
+    },
+)
 
 EVALUATION: Keys = {
     "metrics": _key(
@@ -237,6 +362,8 @@ KEYS: Keys = {
     "dataset": _section("What the model learns from.", DATASET, required=True),
     "adapter": _section("The adapter that is trained.", ADAPTER, default={}),
     "training": _section("How it is trained.", TRAINING, default={}),
+    "grpo": _section("How completions are sampled and learned from.", GRPO, default={}),
+    "rewards": _key("list", "What completions are paid for.", filled=True, schema=REWARD, nullable=True, default=None),
     "deepspeed": _section("How the work is shared out.", DEEPSPEED, default={}),
     "evaluation": _section("How the result is measured.", EVALUATION, default={}),
     "output": _section("Where the result goes.", OUTPUT, default={}),

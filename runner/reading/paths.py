@@ -123,6 +123,14 @@ def deepspeed(value: str, directory: str, place: Place) -> str:
     return path
 
 
+def python(value: str, directory: str, place: Place) -> str:
+    """The absolute path of a Python file."""
+    path = absolute(value, directory)
+    _must_exist(value, path, place)
+    _must_be_file(value, path, place)
+    return path
+
+
 def output(value: str, directory: str, place: Place) -> str:
     """The absolute path of a directory that is there or can be made."""
     path = absolute(value, directory)

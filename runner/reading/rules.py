@@ -6,58 +6,26 @@ A rule names the keys that it looks at, and is left out where one of them is wro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from runner import secrets
-from runner.errors import Place, Problem
+from runner.errors import Place, Problem, listed
+from runner.reading import task_rules
+from runner.reading.names import SCHEDULERS
 from runner.reading.sentences import dotted, found
+from runner.reading.settings import Settings
 from runner.reading.source import Path, Places, closest
+from runner.schedule import WITHOUT_WARMUP
 
 GENERATED = ("exact_match", "json_valid", "json_match")  # metrics of completions that the model writes
 COLUMNS_OF_FORMAT = {"prompt_completion": ("prompt", "completion"), "messages": ("messages",)}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The values with defaults filled in, and the places of what the recipe itself says."""
-
-    values: dict[str, Any]
-    places: Places
-
-    def __getitem__(self, key: str) -> Any:
-        value: Any = self.values
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        return value
-
-    def written(self, key: str) -> bool:
-        """Whether the recipe itself sets the key."""
-        return tuple(key.split(".")) in self.places
-
-    def problem(self, keys: tuple[str, ...], message: str, hint: str | None = None) -> Problem:
-        """A fault between keys, at the last of them that the recipe sets."""
-        written = [self.places[tuple(key.split("."))].key for key in keys if self.written(key)]
-        latest = max(written, key=_order) if written else None
-        others = [f"`{key}` is set on line {self._key(key).line}" for key in keys if self._other(key, latest)]
-        return Problem(message, latest, "; ".join([*([hint] if hint else []), *others]) or None)
-
-    def _key(self, key: str) -> Place:
-        return self.places[tuple(key.split("."))].key
-
-    def _other(self, key: str, latest: Place | None) -> bool:
-        """Whether the line of the key is worth a word: it is in the same file, and not the line that is shown."""
-        if latest is None or not self.written(key):
-            return False
-        place = self._key(key)
-        return place.file != latest.file or place.line != latest.line
 
 
 def problems(values: dict[str, Any], places: Places, wrong: set[Path]) -> list[Problem]:
     """Every fault between settings. `wrong` are the paths that are known to be at fault."""
     settings = Settings(values, places)
     found_here: list[Problem] = []
-    for keys, rule in RULES:
+    for keys, rule in (*RULES, *task_rules.RULES):
         paths = [tuple(key.split(".")) for key in keys]
         if not any(_touches(path, other) for path in paths for other in wrong):
             found_here.extend(rule(settings, keys))
@@ -148,9 +116,27 @@ def _samples(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
 
 def _warmup(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
     scheduler, ratio = settings[keys[0]], settings[keys[1]]
-    if scheduler == "constant" and ratio > 0 and settings.written(keys[1]):
-        message = "`scheduler: constant` has no warm-up, and `training.warmup_ratio` is set"
+    if scheduler in WITHOUT_WARMUP and ratio > 0 and settings.written(keys[1]):
+        message = f"`scheduler: {scheduler}` has no warm-up, and `training.warmup_ratio` is set"
         yield settings.problem(keys, message, "use `constant_with_warmup`, or take `warmup_ratio` away")
+
+
+def _scheduler_settings(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    """A setting that the scheduler does not take would be ignored; two that say the same thing contradict."""
+    scheduler, chosen = settings[keys[0]], settings[keys[1]]
+    taken = SCHEDULERS[scheduler]
+    for name, value in chosen.items():
+        if value is not None and name not in taken:
+            message = f"`scheduler: {scheduler}` takes no `{name}`"
+            hint = f"it takes {listed(taken)}" if taken else "it takes no settings"
+            yield settings.problem((f"{keys[1]}.{name}",), message, hint)
+    if chosen["min_lr"] is not None and chosen["min_lr_rate"] is not None and "min_lr_rate" in taken:
+        both = (f"{keys[1]}.min_lr", f"{keys[1]}.min_lr_rate")
+        yield settings.problem(both, "`min_lr` and `min_lr_rate` both set the lowest learning rate", "keep one")
+    lowest = chosen["min_lr"]
+    if lowest is not None and "min_lr" in taken and lowest > settings["training.learning_rate"]:
+        message = f"`min_lr` is {lowest:g}, and `training.learning_rate` only {settings['training.learning_rate']:g}"
+        yield settings.problem((f"{keys[1]}.min_lr",), message, "the first is the lowest rate, the second the highest")
 
 
 def _all_linear(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
@@ -200,6 +186,7 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("adapter.type", "model.quantization", "deepspeed.zero_stage"), _quantized_stage),
     (("evaluation.metrics", "evaluation.samples"), _samples),
     (("training.scheduler", "training.warmup_ratio"), _warmup),
+    (("training.scheduler", "training.scheduler_settings", "training.learning_rate"), _scheduler_settings),
     (("adapter.target_modules",), _all_linear),
     (("dataset.train", "dataset.evaluation", "dataset.columns", "dataset.format"), _columns),
     (("dataset.split", "dataset.train"), _split),
@@ -221,8 +208,3 @@ def _touches(first: Path, second: Path) -> bool:
     """Whether one of two paths is the other, or leads to it."""
     shorter = min(len(first), len(second))
     return first[:shorter] == second[:shorter]
-
-
-def _order(place: Place) -> tuple[bool, int, int]:
-    """Later lines last, and what the command line says after all of them."""
-    return place.file == "--set", place.line, place.column

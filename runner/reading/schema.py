@@ -15,7 +15,7 @@ from typing import Any
 from cerberus import TypeDefinition, Validator
 from cerberus.errors import BaseErrorHandler, ErrorDefinition, ValidationError
 
-from runner.reading.keys import KEYS, Definition, Keys
+from runner.reading.keys import GRPO_STEPS, KEYS, TASK_DEFAULTS, Definition, Keys
 from runner.reading.source import Path
 
 RULE_NAMES = {0x02: "required", 0x03: "unknown"}  # Cerberus names the first oddly, and the second not at all
@@ -113,8 +113,23 @@ def failures(values: Mapping[str, Any]) -> list[Failure]:
 
 def normalized(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values with every default filled in, and sources as lists of mappings. They break no rule but `required`."""
-    filled: dict[str, Any] = _Validator(KEYS).normalized(values, always_return_document=True)
+    filled: dict[str, Any] = _Validator(KEYS).normalized(_with_task_defaults(values), always_return_document=True)
     return filled
+
+
+def _with_task_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with the defaults of their task under them."""
+    laid_out = {name: dict(value) if isinstance(value, dict) else value for name, value in values.items()}
+    task = str(values.get("task"))
+    for (section, name), default in TASK_DEFAULTS.get(task, {}).items():
+        block = laid_out.setdefault(section, {})
+        if isinstance(block, dict):
+            block.setdefault(name, default)
+    if task == "grpo" and isinstance(laid_out["adapter"], dict):
+        laid_out["adapter"].setdefault("alpha", laid_out["adapter"]["rank"])
+    if task == "grpo" and isinstance(laid_out["training"], dict) and laid_out["training"].get("epochs") is None:
+        laid_out["training"].setdefault("max_steps", GRPO_STEPS)
+    return laid_out
 
 
 def definition(path: Path) -> Definition | None:

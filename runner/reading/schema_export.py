@@ -56,7 +56,7 @@ def _property(key: Definition) -> dict[str, Any]:
 def _form(kind: str, key: Definition) -> dict[str, Any]:
     """What a value of one of a key's types may be."""
     if kind == "mapping":
-        return _mapping(block(key))
+        return _mapping(block(key)) if block(key) else {"type": "object"}
     if kind == "list":
         form: dict[str, Any] = {"type": "array", "items": _property(key["schema"])}
         if key.get("filled"):

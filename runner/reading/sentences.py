@@ -74,10 +74,10 @@ OTHER_VALUES = {
 }
 
 
-def problem(failure: Failure, places: Places, task: Any) -> Problem:
-    """What is wrong, where, and what can be done about it. `task` is the recipe's own, right or wrong."""
+def problem(failure: Failure, places: Places) -> Problem:
+    """What is wrong, where, and what can be done about it."""
     if failure.rule == "unknown":
-        return _unknown(failure, places, task)
+        return _unknown(failure, places)
     if failure.rule == "required":
         above = closest(places, failure.path[:-1])
         place = above.key if above else Place(places[()].value.file)
@@ -140,17 +140,13 @@ def _example(path: Path) -> str | None:
     return examples.get(path)
 
 
-def _unknown(failure: Failure, places: Places, task: Any) -> Problem:
+def _unknown(failure: Failure, places: Places) -> Problem:
     name, path = str(failure.path[-1]), failure.path
     place = places[path].key
     if secrets.names_secret(name):
         bare = Place(place.file, place.line, place.column, place.width)
         hint = "secrets come from the environment, as `HF_TOKEN` or `WANDB_API_KEY`; take the key away"
         return Problem(f"unknown key `{shortened(name)}`{_inside(path)}", bare, hint)
-    if len(path) == 1 and name in keys.SECTION_TASKS:
-        owner = keys.SECTION_TASKS[name]
-        other = f"this recipe's task is `{task}`" if task in keys.TASKS else "that task is not part of this version"
-        return Problem(f"`{name}` belongs to `task: {owner}`, and {other}", place, f"take `{name}` away")
     message = f"unknown key `{shortened(name)}`{_inside(path)}"
     return Problem(message, place, _meant(name, path))
 

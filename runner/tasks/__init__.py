@@ -1,9 +1,9 @@
-"""The tasks a recipe can name, each a module with `prepare` and `trainer`."""
+"""The tasks a recipe can name, each a module with a `trainer`."""
 
 from __future__ import annotations
 
 from types import ModuleType
 
-from runner.tasks import sft
+from runner.tasks import grpo, sft
 
-TASKS: dict[str, ModuleType] = {"sft": sft}
+TASKS: dict[str, ModuleType] = {"sft": sft, "grpo": grpo}

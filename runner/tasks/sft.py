@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ class Trainer(SFTTrainer):
     def __init__(self, plan: Plan, rank: int, *positional: Any, **named: Any) -> None:
         super().__init__(*positional, **named)
         self.plan, self.rank = plan, rank
+        self.counted: Iterator[tuple[int, int]] | None = None  # tokens and learned tokens of the steps to come
         # The loss is divided by the learned tokens of the whole step here, whatever the model's forward accepts.
         self.model_accepts_loss_kwargs = True
         base = self.model.get_base_model()
@@ -49,6 +53,13 @@ class Trainer(SFTTrainer):
         assert num_items_in_batch is not None, "a step's learned tokens are always counted"
         # DeepSpeed averages the gradients over the processes; the tokens counted are those of all of them.
         return model(**inputs, learned_only=True) * self.accelerator.num_processes / num_items_in_batch.clamp(min=1)
+
+    def described(self, first: int, last: int, logs: dict[str, Any]) -> dict[str, Any]:
+        """The tokens that the steps after `first` up to `last` held, and how many of them were learned."""
+        if self.counted is None:
+            self.counted = itertools.islice(_tokens(self.plan, self.train_dataset), first, None)
+        done = list(itertools.islice(self.counted, last - first))
+        return {"tokens": sum(tokens for tokens, _ in done), "learned_tokens": sum(learned for _, learned in done)}
 
     def mean_loss(self, rows: Any) -> float:
         """The mean loss of a dataset's learned tokens, computed by all processes together."""
@@ -119,6 +130,13 @@ class Rows(torch.utils.data.Dataset[Any]):
         return {name: row[name] for name in ("input_ids", "labels", "seq_lengths") if name in row}
 
 
+def _tokens(plan: Plan, rows: Any) -> Iterator[tuple[int, int]]:
+    """For each step, the tokens that its rows hold and how many of them are learned."""
+    ordered, learned = order(plan, rows), list(rows["learned"])
+    for step in batches.steps(ordered):
+        yield sum(ordered.lengths[row] for row in step), sum(learned[row] for row in step)
+
+
 def order(plan: Plan, rows: Any) -> Order:
     """The order in which a run takes its prepared rows."""
     assert plan.steps is not None
@@ -140,6 +158,8 @@ def trainer(
     evaluation: Dataset | None,
     folder: Path,
     rank: int,
+    step: int,
+    stack: ExitStack,
 ) -> Trainer:
     """A trainer that is ready to run: base model, new or continued adapter, DeepSpeed's settings."""
     packed = plan.packing.value in ("padding_free", "bfd")

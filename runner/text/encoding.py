@@ -10,6 +10,7 @@ from typing import Any
 
 from runner import recipe
 from runner.data.dataset import MOST_SHOWN, Ledger, Rejected, Sample
+from runner.data.formats import Question
 from runner.errors import DataError, Place, Problem
 from runner.text import templates, tokens
 from runner.text.templates import Refused, Rendered
@@ -36,11 +37,24 @@ class TokenRow:
         return sum(label != NOT_LEARNED for label in self.labels)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A bare prompt: its whole text with special tokens written out, the same as the row says it, and other columns.
+
+    `prompt` and `columns` are JSON: a text or a list of turns, and an object.
+    """
+
+    text: str
+    prompt: str
+    columns: str
+
+
 @dataclass
 class Encoded:
     """The rows of one split, and what happened on the way."""
 
     rows: list[TokenRow] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)  # one a row, where rows are bare prompts
     rejected: list[Rejected] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)  # samples by reason
     lost: dict[tuple[str, int], str] = field(default_factory=dict)  # file and line of each row dropped -> reason
@@ -65,13 +79,15 @@ def encode(samples: Sequence[Sample], tokenizer: Any, settings: recipe.Dataset, 
         rendered: list[tuple[Sample, Rendered]] = []
         for sample in some:
             try:
-                rendered.append((sample, templates.render(sample.example, tokenizer, settings.learn, with_template)))
+                example = sample.example
+                assert not isinstance(example, Question), "bare prompts are asked, and not learned"
+                rendered.append((sample, templates.render(example, tokenizer, settings.learn, with_template)))
             except Refused as refused:
-                _reject(encoded, sample, refused, settings)
+                reject(encoded, sample, refused, settings)
         outcomes = tokens.encode_many([text for _, text in rendered], tokenizer)
         for (sample, text), outcome in zip(rendered, outcomes, strict=True):
             if isinstance(outcome, Refused):
-                _reject(encoded, sample, outcome, settings)
+                reject(encoded, sample, outcome, settings)
             else:
                 encoded.rewritten += text.rewritten
                 _keep(encoded, sample, outcome, settings, max_length)
@@ -98,11 +114,11 @@ def whole_ledger(ledger: Ledger, parts: Iterable[Encoded]) -> Ledger:
     return replace(ledger, files=tuple(files))
 
 
-def _reject(encoded: Encoded, sample: Sample, refused: Refused, settings: recipe.Dataset) -> None:
+def reject(encoded: Encoded, sample: Sample, refused: Refused, settings: recipe.Dataset) -> None:
     """A row for which no mask can be proved: a fault, or left out where the recipe says so."""
     problem = Problem(refused.reason, sample.place, refused.hint)
     if settings.on_bad_row == "skip":
-        _drop(encoded, sample, REFUSED, problem)
+        drop(encoded, sample, REFUSED, problem)
     else:
         encoded.problems.append(problem)
 
@@ -115,7 +131,7 @@ def _keep(encoded: Encoded, sample: Sample, outcome: Tokens, settings: recipe.Da
     if row.learned == 0:
         problem = Problem("the row has no token to learn", sample.place, "is the answer empty")
         if settings.on_bad_row == "skip":
-            _drop(encoded, sample, NOTHING_LEARNED, problem)
+            drop(encoded, sample, NOTHING_LEARNED, problem)
         else:
             encoded.problems.append(problem)
     elif len(row.ids) <= max_length:
@@ -142,7 +158,7 @@ def _too_long(encoded: Encoded, sample: Sample, row: TokenRow, settings: recipe.
     ]
     kept = [piece for piece in pieces if piece.learned]
     if settings.overflow == "drop" or not kept:
-        _drop(encoded, sample, TOO_LONG, problem)
+        drop(encoded, sample, TOO_LONG, problem)
         return
     encoded.rows += kept
     if settings.overflow == "split":
@@ -151,7 +167,7 @@ def _too_long(encoded: Encoded, sample: Sample, row: TokenRow, settings: recipe.
         encoded.truncated += 1
 
 
-def _drop(encoded: Encoded, sample: Sample, reason: str, problem: Problem) -> None:
+def drop(encoded: Encoded, sample: Sample, reason: str, problem: Problem) -> None:
     """Count a sample out. A row that is there several times, by its source's weight, is one row in `lost`."""
     encoded.dropped[reason] += 1
     row = (sample.place.file, sample.place.line)

@@ -11,12 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from runner.data.formats import Chat, Instruction, Message
+from runner.data.formats import Chat, Instruction, Message, Question
 from runner.errors import Problem, RecipeError
 from runner.text import marks, special_tokens, turns
 from runner.text.turns import Refused
 
-__all__ = ["Prompt", "Refused", "Rendered", "prompt", "reads_clock", "render"]
+__all__ = ["Prompt", "Refused", "Rendered", "prompt", "question", "reads_clock", "render"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,14 @@ def prompt(example: Instruction | Chat, tokenizer: Any, use_template: bool) -> P
     return Prompt(turns.apply(messages[:last], tokenizer, generate=True), messages[last].content)
 
 
+def question(example: Question, tokenizer: Any, use_template: bool) -> str:
+    """What a server would give to the model for a bare prompt, special tokens written out. Raises as `render` does."""
+    if use_template or not isinstance(example.prompt, str):
+        return turns.apply(_messages(example, tokenizer, use_template), tokenizer, generate=True)
+    _check_characters(example.prompt, "the prompt")
+    return _started(example.prompt, tokenizer)
+
+
 def reads_clock(tokenizer: Any) -> bool:
     """Whether the tokenizer's chat template can write today's date, so that tomorrow's text may differ."""
     return "strftime_now" in str(tokenizer.chat_template)
@@ -94,8 +102,12 @@ def _plain(example: Instruction, tokenizer: Any, learn: str) -> Rendered:
 
 
 def _plain_prompt(example: Instruction, tokenizer: Any) -> str:
+    return _started(example.prompt, tokenizer)
+
+
+def _started(prompt: str, tokenizer: Any) -> str:
     start = special_tokens.of(tokenizer).start or ""
-    return example.prompt if example.prompt.startswith(start) else start + example.prompt
+    return prompt if prompt.startswith(start) else start + prompt
 
 
 def _check_plain(example: Instruction, tokenizer: Any) -> str:
@@ -119,7 +131,7 @@ def _check_plain(example: Instruction, tokenizer: Any) -> str:
     return special.end
 
 
-def _messages(example: Instruction | Chat, tokenizer: Any, use_template: bool) -> tuple[Message, ...]:
+def _messages(example: Instruction | Chat | Question, tokenizer: Any, use_template: bool) -> tuple[Message, ...]:
     if not use_template:
         raise Refused(
             "the row is a conversation, and `dataset.apply_chat_template` is off",
@@ -135,6 +147,9 @@ def _messages(example: Instruction | Chat, tokenizer: Any, use_template: bool) -
         )
     if isinstance(example, Instruction):
         messages: tuple[Message, ...] = (Message("user", example.prompt), Message(turns.ANSWERER, example.completion))
+    elif isinstance(example, Question):
+        prompt = example.prompt
+        messages = (Message("user", prompt),) if isinstance(prompt, str) else prompt
     else:
         messages = tuple(example.messages)
     if not messages:

@@ -1,0 +1,109 @@
+"""The `rewards` of a recipe: the file and the function of each, told from their text alone; nothing is run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import runner
+from runner import recipe
+from runner.errors import Place, Problem, RecipeError, UserError, listed
+from runner.nearest import nearest
+from runner.reading import paths
+from runner.reading.source import Path as KeyPath
+from runner.reading.source import Places, closest
+from runner.rewards import signature
+from runner.rewards.signature import Function
+
+BUNDLED = Path(runner.__file__).parents[1] / "rewards"
+
+
+def bundled() -> list[str]:
+    """The names that `use` can have."""
+    return sorted(path.stem for path in BUNDLED.glob("*.py") if not path.stem.startswith("_"))
+
+
+def problems(values: dict[str, Any], places: Places, directory: str, wrong: set[KeyPath]) -> Iterator[Problem]:
+    """Every fault in what the rewards name. Puts absolute paths and functions' names into `values`.
+
+    A function that is loaded is not run: its parameters are read from the syntax tree.
+    """
+    rewards = values.get("rewards") or []
+    if values.get("task") != "grpo" or ("rewards",) in wrong:
+        return
+    taken: dict[str, int] = {}
+    for index, reward in enumerate(rewards):
+        function: Function | None = None
+        try:
+            function = _settle(reward, places, directory, index)
+        except UserError as error:
+            yield from error.problems
+        if function is None:
+            continue
+        where = _place(places, index, "options")
+        for fault in signature.check_options(function, reward["options"]):
+            yield Problem(fault.message, where, fault.hint)
+        reward["function"] = function.name
+        reward["name"] = reward["name"] or (reward["use"] or function.name)
+        name = reward["name"]
+        if name in taken:
+            message = f"`rewards[{index}]` is called `{name}`, and so is `rewards[{taken[name]}]`"
+            yield Problem(message, _place(places, index, "name"), "give one of them a `name` of its own")
+        taken.setdefault(name, index)
+        yield from _requirements(reward, places, directory, index)
+
+
+def settle(rewards: list[Mapping[str, Any]]) -> tuple[recipe.Reward, ...]:
+    """The rewards of values in which `problems` found nothing wrong."""
+    return tuple(
+        recipe.Reward(
+            name=reward["name"],
+            file=reward["file"],
+            function=reward["function"],
+            weight=float(reward["weight"]),
+            timeout=float(reward["timeout"]),
+            on_error=reward["on_error"],
+            memory=float(reward["memory"]),
+            options=json.dumps(reward["options"], sort_keys=True),
+            strings=reward["strings"],
+            secrets=tuple(reward["secrets"]),
+            requirements=tuple(reward["requirements"]) if isinstance(reward["requirements"], list) else (),
+            requirements_file=reward["requirements"] if isinstance(reward["requirements"], str) else None,
+            reload=reward["reload"] and reward["use"] is None,
+        )
+        for reward in rewards
+    )
+
+
+def _settle(reward: dict[str, Any], places: Places, directory: str, index: int) -> Function | None:
+    """The function of a reward; None where the recipe names no file, which its own rule says."""
+    if (reward["use"] is None) == (reward["file"] is None):
+        return None
+    if reward["use"] is not None:
+        names = bundled()
+        if reward["use"] not in names:
+            similar = nearest(reward["use"], names)
+            hint = f"a similar name exists: `{similar}`" if similar else f"the names are {listed(names)}"
+            raise RecipeError(Problem(f"no reward called `{reward['use']}` ships", _place(places, index, "use"), hint))
+        reward["file"] = str(BUNDLED / f"{reward['use']}.py")
+    else:
+        reward["file"] = paths.python(reward["file"], directory, _place(places, index, "file"))
+    return signature.read(Path(reward["file"]), reward["function"])
+
+
+def _requirements(reward: dict[str, Any], places: Places, directory: str, index: int) -> Iterator[Problem]:
+    if isinstance(reward["requirements"], str):
+        place = _place(places, index, "requirements")
+        path = paths.absolute(reward["requirements"], directory)
+        if not os.path.isfile(path):
+            hint = "packages themselves are written as a list: `[pandas, numpy]`"
+            yield Problem(f"there is no requirements file `{reward['requirements']}`", place, hint)
+        reward["requirements"] = path
+
+
+def _place(places: Places, index: int, key: str) -> Place:
+    written = closest(places, ("rewards", index, key))
+    return written.value if written else Place("")

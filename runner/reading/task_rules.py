@@ -1,0 +1,135 @@
+"""What is wrong between settings and the task: settings of another task, and what a task demands.
+
+Each rule names the keys that it looks at, as those of `rules.py` do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from runner.errors import Problem, listed
+from runner.reading.keys import SECTION_TASKS
+from runner.reading.settings import Settings
+
+Rule = Callable[[Settings, tuple[str, ...]], Iterator[Problem]]
+
+# What means nothing to `task: grpo`, and what to set in its place.
+NOT_GRPO = {
+    "dataset.learn": "completions are sampled, and all of their tokens are learned from",
+    "dataset.max_length": "set `grpo.max_prompt_length` and `grpo.max_completion_length`",
+    "training.packing": "completions are not packed",
+    "training.early_stopping": "leave it out: a run ends after its steps, and checkpoints are kept",
+    "training.evaluate_every": "leave it out: held-out prompts are scored at the end",
+}
+SEQUENCE_LOSSES = ("grpo", "luspo", "sapo")  # that TRL can weight by whole completions
+
+
+def _section(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    task, (section,) = settings["task"], keys
+    owner = SECTION_TASKS[section]
+    if settings.written(section) and task not in (owner, None):
+        message = f"`{section}` belongs to `task: {owner}`, and this recipe's task is `{task}`"
+        yield settings.problem(keys, message, f"take `{section}` away")
+
+
+def _not_grpo(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    if settings["task"] != "grpo":
+        return
+    for key in keys:
+        if settings.written(key) and settings[key] is not None:
+            yield settings.problem((key,), f"`{key}` means nothing to `task: grpo`", NOT_GRPO[key])
+
+
+def _rewards(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    """At least one reward, each with exactly one home for its function."""
+    if settings["task"] != "grpo":
+        return
+    rewards = settings["rewards"]
+    if rewards is None:
+        hint = "write `rewards: [{use: exact_answer}]`, or `[{file: rewards.py}]` with a function of your own"
+        yield settings.problem(("rewards", "task"), "`task: grpo` needs `rewards`", hint)
+        return
+    for index, reward in enumerate(rewards):
+        named = [key for key in ("use", "file") if reward[key] is not None]
+        where = (f"rewards.{index}",)
+        if len(named) != 1:
+            what = "both `use` and `file`" if named else "neither `use` nor `file`"
+            hint = "`use` names a reward that ships with Tunesmith, `file` a Python file of your own"
+            yield settings.problem(where, f"`rewards[{index}]` has {what}", hint)
+        if reward["use"] is not None and reward["function"] is not None:
+            yield settings.problem(where, f"`rewards[{index}]` has a `function`, and `use` names one already")
+    if all(reward["weight"] == 0 for reward in rewards):
+        yield settings.problem(keys, "every reward has the weight 0, so that nothing is learned")
+
+
+def _grpo_batch(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    """A step holds whole groups: the completions of one prompt are scored against each other."""
+    batch, group = settings[keys[0]], settings[keys[1]]
+    if settings["task"] == "grpo" and batch % group:
+        message = f"`training.batch_size` is {batch}, which is no multiple of `grpo.num_generations` {group}"
+        near = max(batch // group, 1) * group
+        yield settings.problem(keys, message, f"it counts the completions of a step; {near} would do")
+
+
+def _grpo_zero(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    stage, engine = settings[keys[0]], settings[keys[1]]
+    if settings["task"] != "grpo" or engine == "vllm":
+        return
+    if stage == 3:
+        message = "`deepspeed.zero_stage: 3` gathers all weights for each sampled token, which takes hours a step"
+        yield settings.problem(keys, message, "use stage 2 or less, or `grpo.engine: vllm`")
+    if settings[keys[2]] == "parameters":
+        message = "`deepspeed.offload: parameters` needs ZeRO stage 3, which cannot sample completions"
+        yield settings.problem((keys[2],), message, "use `offload: optimizer`, or `grpo.engine: vllm`")
+
+
+def _grpo_loss(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    loss, level = settings[keys[0]], settings[keys[1]]
+    if level == "sequence" and loss not in SEQUENCE_LOSSES:
+        message = f"`loss_type: {loss}` sums over tokens, and `importance_sampling_level` is `sequence`"
+        yield settings.problem(keys, message, f"the losses for whole completions are {listed(SEQUENCE_LOSSES)}")
+    if loss == "luspo" and level != "sequence":
+        hint = "set `grpo.importance_sampling_level: sequence`"
+        yield settings.problem(keys, "`loss_type: luspo` is a loss of whole completions", hint)
+
+
+def _metrics(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    task, metrics = settings["task"], settings[keys[0]]
+    for metric in metrics:
+        if (metric == "reward") != (task == "grpo"):
+            hint = "held-out prompts of `task: grpo` are scored by its rewards: `metrics: [reward]`"
+            yield settings.problem(keys, f"the metric `{metric}` is none of `task: {task}`", hint)
+            return
+
+
+def _formats(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    task = settings["task"]
+    said = [("dataset.format", settings["dataset.format"])]
+    for key in ("train", "evaluation"):
+        items = settings[f"dataset.{key}"]
+        for index, item in enumerate(items if isinstance(items, list) else []):
+            said.append((f"dataset.{key}.{index}.format", item["format"]))
+    for key, value in said:
+        if value not in (None, "auto") and (value == "prompt") != (task == "grpo"):
+            hint = "its rows have a `prompt`, and any columns that rewards need" if task == "grpo" else None
+            yield settings.problem((key,), f"`format: {value}` is none of `task: {task}`", hint)
+
+
+def _overflow(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    value = settings[keys[0]]
+    if settings["task"] == "grpo" and value in ("truncate", "split"):
+        yield settings.problem(keys, f"a prompt cannot be shortened, and `dataset.overflow` is `{value}`", "use `drop`")
+
+
+RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
+    (("grpo",), _section),
+    (("rewards",), _section),
+    (tuple(NOT_GRPO), _not_grpo),
+    (("rewards",), _rewards),
+    (("training.batch_size", "grpo.num_generations"), _grpo_batch),
+    (("deepspeed.zero_stage", "grpo.engine", "deepspeed.offload"), _grpo_zero),
+    (("grpo.loss_type", "grpo.importance_sampling_level"), _grpo_loss),
+    (("evaluation.metrics",), _metrics),
+    (("dataset.train", "dataset.evaluation", "dataset.format"), _formats),
+    (("dataset.overflow",), _overflow),
+)

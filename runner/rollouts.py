@@ -1,0 +1,54 @@
+"""What sampling leaves behind: `completions.jsonl` with every completion, `rewards.jsonl` with what its scoring said.
+
+Every process of a run appends whole lines to both. A run that goes on drops the lines after the step it goes on from.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runner import events
+
+COMPLETIONS, REWARDS = "completions.jsonl", "rewards.jsonl"
+
+
+class Log:
+    """The two files of a run, and how many faults each reward has had."""
+
+    def __init__(self, directory: Path) -> None:
+        self._completions = _opened(directory / COMPLETIONS)
+        self._rewards = _opened(directory / REWARDS)
+        self.faults: Counter[str] = Counter()
+
+    def completion(self, line: Mapping[str, Any]) -> None:
+        """One sampled completion with its scores."""
+        _append(self._completions, line)
+
+    def told(self, event: Mapping[str, Any]) -> None:
+        """Something that the pool of rewards says: what was printed, a fault, a file that was taken up again."""
+        if event.get("kind") == "fault":
+            self.faults[str(event.get("reward"))] += 1
+        _append(self._rewards, event)
+
+    def close(self) -> None:
+        os.close(self._completions)
+        os.close(self._rewards)
+
+
+def truncate(directory: Path, step: int) -> None:
+    """Drop what steps after `step` left. A step is logged by the number of the step that it leads to."""
+    for name in (COMPLETIONS, REWARDS):
+        events.truncate(directory / name, step)
+
+
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+
+def _append(descriptor: int, line: Mapping[str, Any]) -> None:
+    os.write(descriptor, (json.dumps(line, ensure_ascii=False, default=str) + "\n").encode("utf-8", "backslashreplace"))

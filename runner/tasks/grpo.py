@@ -1,0 +1,349 @@
+"""Group relative policy optimization: completions are sampled, scored, and made likelier where they score better.
+
+The method is GRPO (https://arxiv.org/abs/2402.03300), in TRL's trainer and with TRL's losses. What is ours is where the
+completions come from (`generation`), where their scores come from (reward processes that cannot hurt the run), the
+order of the prompts, and that rows which move nothing are not computed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from torch import distributed
+from torch.utils.data import DataLoader
+from transformers import (
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from trl import GRPOConfig, GRPOTrainer
+
+from runner import batches, generation, model, reload, rollouts, scoring, training
+from runner.adapters import ADAPTERS
+from runner.batches import Order
+from runner.generation import Sampling
+from runner.plan import Plan
+from runner.rewards.contract import Scores
+from runner.rewards.pool import Pool
+
+# How a loss counts the rows of a micro-batch: by all tokens of the step, which TRL counts beforehand, by the rows, or
+# by the tokens of the micro-batch.
+BY_STEP, BY_ROWS, BY_TOKENS = ("dapo", "cispo", "vespo"), ("grpo", "sapo", "luspo", "dr_grpo"), ("bnpo",)
+CANARY = 0.5  # the mean distance of two log-probabilities of a token above which vLLM runs another model than ours
+
+
+class Trainer(GRPOTrainer):
+    """TRL's trainer over prompts that are tokenised already, with our decoder and our reward processes."""
+
+    def __init__(self, plan: Plan, rank: int, pool: Pool, log: rollouts.Log, *positional: Any, **named: Any) -> None:
+        super().__init__(*positional, **named)
+        assert plan.recipe.grpo is not None
+        self.plan, self.rank, self.settings = plan, rank, plan.recipe.grpo
+        self.pool, self.log_of_rollouts = pool, log
+        self.sampling = sampling(plan, self.eos_token_ids)
+        self.guard = scoring.Watch(self.settings.guard)
+        self.rows: list[dict[str, Any]] = []  # of the completions that are being sampled and scored
+        self.ids: list[list[int]] = []
+        self.scores: Scores | None = None
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(self.train_dataset, batch_sampler=Rounds(self.plan, self.rank), collate_fn=list)
+
+    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        return [row["input_ids"] for row in self.rows], None, {}
+
+    def _generate_single_turn(
+        self, prompt_ids: list[list[int]], images: Any, multimodal_fields: Any, *more: Any, **named: Any
+    ) -> tuple[list[list[int]], Any]:
+        started = time.monotonic()
+        if self.use_vllm:
+            self.ids, chances = super()._generate_single_turn(prompt_ids, images, multimodal_fields, *more, **named)
+        else:
+            generator = torch.Generator(self.accelerator.device)
+            generator.manual_seed(_seed(self.plan.recipe.training.seed, self._step, self.rank))
+            unwrapped = self.accelerator.unwrap_model(self.model)
+            self.ids, chances = generation.sample(unwrapped, prompt_ids, self.sampling, generator), None
+        self._metrics["train"]["seconds/generation"].append(time.monotonic() - started)
+        return self.ids, chances
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        self.rows, self.scores = inputs, None
+        # The order in which TRL shuffles what it has sampled is that of this generation, whenever the run began.
+        torch.manual_seed(_seed(self.plan.recipe.training.seed, self._step, 0))
+        found: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        scored: Scores | None = self.scores
+        assert scored is not None
+        self._metrics["train"]["seconds/rewards"].append(scored.seconds)
+        calls = sum(len(reward.scores) for reward in scored.rewards)
+        failed = sum(score.fault is not None for reward in scored.rewards for score in reward.scores)
+        self._metrics["train"]["faults"].append(failed / max(calls, 1))
+        if self.use_vllm:
+            self._check_canary()
+        self._keep(scored, found["advantages"].tolist())
+        return found
+
+    def score(self, completions: Sequence[str]) -> Scores:
+        """The scores of the completions that were just sampled, from all rewards at once."""
+        if self.scores is None:
+            step, epoch = self.state.global_step + 1, float(self.state.epoch or 0.0)
+            self.scores = self.pool.score(scoring.batch(self.rows, completions, self.ids, step, epoch))
+        return self.scores
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        kept, share = with_signal(inputs, self)
+        return super()._compute_loss(model, kept) * share
+
+    def _check_canary(self) -> None:
+        """Raise RunError where vLLM gives its own samples other log-probabilities than the weights that are trained."""
+        distance = self._metrics["train"]["sampling/sampling_logp_difference/mean"][-1]
+        if not distance < CANARY:
+            raise training.apart(distance)
+
+    def _keep(self, scored: Scores, advantages: list[float]) -> None:
+        ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
+        for number, (row, ids) in enumerate(zip(self.rows, self.ids, strict=True)):
+            each = {reward.name: reward.scores[number] for reward in scored.rewards}
+            values = [reward.weight * (reward.scores[number].value or 0.0) for reward in scored.rewards]
+            faults = {name: score.fault for name, score in each.items() if score.fault}
+            self.log_of_rollouts.completion(
+                {
+                    "step": self.state.global_step + 1,
+                    "prompt": row["prompt"],
+                    "completion": self._tokenizer.decode(ids, skip_special_tokens=True),
+                    "file": row["file"],
+                    "line": row["line"],
+                    "scores": {name: score.value for name, score in each.items()},
+                    "total": sum(values),
+                    "advantage": advantages[number],
+                    "tokens": len(ids),
+                    "cut": ids[-1] not in ends,
+                    **({"faults": faults} if faults else {}),
+                }
+            )
+
+    def mean_loss(self, rows: Any) -> float:
+        """The mean loss of prompts' own tokens: what the adapter is known by when it is read back."""
+        was_training = self.model.training
+        self.model.eval()
+        loss: float = reload.mean_loss(self.accelerator.unwrap_model(self.model), rows, self.plan.batch.micro)
+        self.model.train(was_training)
+        if distributed.is_initialized():
+            distributed.barrier()
+        return loss
+
+    def described(self, first: int, last: int, logs: dict[str, Any]) -> dict[str, Any]:
+        """What is reported of the steps after `first` up to `last`, beside their loss; a warning where it is due."""
+        tokens = round(logs["completions/mean_length"] * self.plan.batch.effective * (last - first))
+        shares = {
+            "without_signal": logs["frac_reward_zero_std"],
+            "cut": logs["completions/clipped_ratio"],
+            "faults": logs["faults"],
+        }
+        return {
+            "tokens": tokens,
+            "learned_tokens": tokens,
+            "reward": logs["reward"],
+            "reward_std": logs["reward_std"],
+            "rewards": {
+                reward.name: {"mean": logs[f"rewards/{reward.name}/mean"], "std": logs[f"rewards/{reward.name}/std"]}
+                for reward in self.plan.recipe.rewards
+            },
+            "kl": logs.get("kl"),
+            "entropy": logs.get("entropy"),
+            "length": logs["completions/mean_length"],
+            **shares,
+            "seconds_of": {
+                "generation": logs["seconds/generation"],
+                "rewards": logs["seconds/rewards"],
+                "update": logs["step_time"] - logs["seconds/generation"] - logs["seconds/rewards"],
+            },
+            "warnings": self.guard.look(shares),
+        }
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """A checkpoint needs no card; the adapter gets ours."""
+
+
+class CountOn(TrainerCallback):
+    """Counts generations from the start of the run, wherever this process began."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.trainer._step = state.global_step * args.gradient_accumulation_steps
+
+
+class Rounds:
+    """One process's rows for each micro-batch, as a batch sampler: those of the whole generation, every time.
+
+    TRL samples at the first micro-batch of a generation, and only counts through the others.
+    """
+
+    def __init__(self, plan: Plan, rank: int) -> None:
+        assert plan.recipe.grpo is not None and plan.steps is not None and plan.rows is not None
+        self.plan, self.rank, self.group = plan, rank, plan.recipe.grpo.num_generations
+        self.times = plan.batch.accumulation * plan.recipe.grpo.num_iterations
+        self.generations = -(-plan.steps.total // plan.recipe.grpo.num_iterations)
+        self.order = Order(
+            lengths=[0] * plan.rows.train,
+            batch_size=plan.batch.effective // self.group,
+            micro=1,
+            processes=1,
+            total_steps=self.generations,
+            seed=plan.recipe.training.seed,
+            shuffle=plan.recipe.dataset.shuffle,
+        )
+
+    def __len__(self) -> int:
+        return self.generations * self.times
+
+    def __iter__(self) -> Iterator[list[int]]:
+        share = self.plan.batch.effective // self.plan.processes
+        for rows in batches.steps(self.order):
+            # The last step of an epoch may hold fewer prompts: some are sampled as often again to fill it.
+            filled = [rows[number % len(rows)] for number in range(self.order.batch_size)]
+            repeated = [row for row in filled for _ in range(self.group)]
+            mine = repeated[self.rank * share : (self.rank + 1) * share]
+            for _ in range(self.times):
+                yield mine
+
+
+def sampling(plan: Plan, ends: Sequence[int]) -> Sampling:
+    """How completions are sampled; a completion ends at any of the tokens `ends`."""
+    grpo = plan.recipe.grpo
+    assert grpo is not None
+    return Sampling(
+        max_new_tokens=grpo.max_completion_length,
+        ends=tuple(ends),
+        temperature=grpo.temperature,
+        top_p=grpo.top_p,
+        top_k=grpo.top_k,
+        min_p=grpo.min_p or 0.0,
+        repetition_penalty=grpo.repetition_penalty,
+    )
+
+
+def with_signal(inputs: dict[str, Any], trainer: Any) -> tuple[dict[str, Any], float]:
+    """A micro-batch without the rows that move nothing, and what its loss has to be multiplied by.
+
+    A row whose advantage is 0 has no gradient where the loss has no term beside the advantage's. It still counts in
+    what the loss is divided by, which the factor makes good. At least one row stays: every process steps.
+    """
+    alone = trainer.beta == 0 and trainer.top_entropy_quantile == 1.0 and not trainer.aux_loss_enabled
+    advantages, mask = inputs["advantages"], inputs["completion_mask"]
+    moved = advantages != 0
+    if not alone or trainer.entropy_coef or bool(moved.all()):
+        return inputs, 1.0
+    if not bool(moved.any()):
+        moved[int(mask.sum(1).clamp(min=1).argmin())] = True
+    rows = len(advantages)
+    kept = {
+        name: value[moved] if isinstance(value, torch.Tensor) and value.dim() and len(value) == rows else value
+        for name, value in inputs.items()
+    }
+    if trainer.loss_type in BY_ROWS:
+        return kept, int(moved.sum()) / rows
+    if trainer.loss_type in BY_TOKENS:
+        return kept, float(mask[moved].sum() / mask.sum().clamp(min=1))
+    return kept, 1.0
+
+
+def _seed(seed: int, step: int, rank: int) -> int:
+    """A seed of its own for each generation and process, which nothing but these three numbers decides."""
+    digest = hashlib.sha256(f"{seed}/{step}/{rank}".encode()).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
+def _paid(name: str, number: int, of: list[Trainer]) -> Callable[..., list[float | None]]:
+    """A reward function as TRL calls one, that gives the scores of one of the pool's."""
+
+    def reward(completions: list[str], **_: Any) -> list[float | None]:
+        return of[0].score(completions).rewards[number].values
+
+    reward.__name__ = name
+    return reward
+
+
+def trainer(
+    plan: Plan,
+    tokenizer: PreTrainedTokenizerBase,
+    train: Dataset,
+    evaluation: Dataset | None,
+    folder: Path,
+    rank: int,
+    step: int,
+    stack: ExitStack,
+) -> Trainer:
+    """A trainer that is ready to run: base model, new or continued adapter, DeepSpeed's settings, reward processes.
+
+    `step` is the one that the run goes on from; `stack` ends the reward processes. Raises UserError for rewards that
+    cannot be run.
+    """
+    recipe, grpo = plan.recipe, plan.recipe.grpo
+    assert grpo is not None
+    vllm = plan.engine is not None and plan.engine.value == "vllm"
+    settings = GRPOConfig(
+        **training.arguments(plan, folder),
+        num_generations=grpo.num_generations,
+        steps_per_generation=plan.batch.accumulation,
+        num_iterations=grpo.num_iterations,
+        max_completion_length=grpo.max_completion_length,
+        beta=grpo.beta,
+        temperature=grpo.temperature,
+        top_p=grpo.top_p,
+        top_k=grpo.top_k,
+        min_p=grpo.min_p,
+        repetition_penalty=grpo.repetition_penalty,
+        loss_type=grpo.loss_type,
+        scale_rewards=grpo.scale_rewards,
+        importance_sampling_level=grpo.importance_sampling_level,
+        epsilon=grpo.epsilon,
+        epsilon_high=grpo.epsilon_high,
+        delta=grpo.delta,
+        mask_truncated_completions=grpo.mask_truncated_completions,
+        top_entropy_quantile=grpo.top_entropy_quantile,
+        reward_weights=[reward.weight for reward in recipe.rewards],
+        use_vllm=vllm,
+        vllm_mode="colocate",
+        log_completions=False,
+        shuffle_dataset=False,
+    )
+    base = model.weights(plan)
+    adapter: Any = ADAPTERS[recipe.adapter.type](recipe.adapter)
+    if recipe.adapter.continue_from:
+        base = PeftModel.from_pretrained(base, recipe.adapter.continue_from, is_trainable=True)
+        adapter = None
+    directory = Path(plan.directory)
+    if rank == 0:
+        rollouts.truncate(directory, step)
+    if distributed.is_initialized():
+        distributed.barrier()
+    log = stack.enter_context(closing(rollouts.Log(directory)))
+    pool = stack.enter_context(scoring.pool(recipe, directory, plan.processes, rank, log.told))
+    made: list[Trainer] = []
+    ready = Trainer(
+        plan,
+        rank,
+        pool,
+        log,
+        model=base,
+        reward_funcs=[_paid(reward.name, number, made) for number, reward in enumerate(recipe.rewards)],
+        args=settings,
+        train_dataset=train.select_columns(["prompt", "asked", "columns", "input_ids", "file", "line"]),
+        processing_class=tokenizer,
+        peft_config=adapter,
+    )
+    made.append(ready)
+    ready.add_callback(CountOn(ready))
+    return ready
