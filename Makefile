@@ -57,6 +57,7 @@ lint: .venv/installed ## Check style, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy rewards/*.py
 	$(BIN)/lint-imports --no-cache
 
 format: .venv/installed ## Put the files into the house style

@@ -19,6 +19,7 @@ from typing import Any
 from runner import runfile
 from runner.errors import Problem, RunError, listed
 from runner.plan import Plan
+from runner.recipe import Grpo
 
 MANIFEST = "manifest.json"
 CHOSEN = "chosen.json"
@@ -43,10 +44,11 @@ def settings(plan: Plan, data: str) -> dict[str, Any]:
     training = asdict(recipe.training)
     for key in ("log_every", "early_stopping", "checkpoints", "epochs", "max_steps", "evaluate_every"):
         del training[key]
+    training["scheduler_settings"] = dict(recipe.training.scheduler_settings)
     training["micro_batch_size"] = plan.batch.micro
     training["packing"] = plan.packing.value
     training["gradient_checkpointing"] = plan.gradient_checkpointing.value
-    return {
+    found = {
         "task": recipe.task,
         "model": {"name": name.name if name.is_absolute() else str(name), "revision": recipe.model.revision},
         "precision": plan.precision.value,
@@ -62,7 +64,23 @@ def settings(plan: Plan, data: str) -> dict[str, Any]:
         },
         "data": data,
         "shuffle": recipe.dataset.shuffle,
+        "grpo": _learned_by(recipe.grpo) if recipe.grpo else None,
+        # The files themselves may change: that is what `rewards.jsonl` tells of.
+        "rewards": {
+            reward.name: {key: getattr(reward, key) for key in ("function", "weight", "options", "strings", "on_error")}
+            for reward in recipe.rewards
+        },
     }
+    as_written: dict[str, Any] = json.loads(json.dumps(found))
+    return as_written
+
+
+def _learned_by(grpo: Grpo) -> dict[str, Any]:
+    """The settings of GRPO that change what is learned."""
+    kept = asdict(grpo)
+    for key in ("engine", "reward_workers", "max_faults_in_a_row", "guard"):
+        del kept[key]
+    return kept
 
 
 def publish(written: Path, target: Path, manifest: Manifest) -> None:

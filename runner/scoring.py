@@ -67,10 +67,11 @@ def warnings(guard: Guard, shares: Mapping[str, float]) -> list[str]:
         "cut": "of the completions are cut at `grpo.max_completion_length`, and rewards see them unfinished: raise it",
         "faults": "of the calls of reward functions fail: `rewards.jsonl` says where and why",
     }
+    limits = {"without_signal": guard.without_signal, "cut": guard.cut, "faults": guard.faults}
     return [
         f"{shares[name]:.0%} {sentence}"
         for name, sentence in sentences.items()
-        if name in shares and shares[name] > getattr(guard, name)
+        if name in shares and shares[name] > limits[name]
     ]
 
 

@@ -45,4 +45,4 @@ def test_every_key_of_a_recipe_is_read_somewhere(block: Any) -> None:
 
 def test_a_key_that_nobody_reads_would_be_found() -> None:
     assert "a_key_that_nobody_reads" not in read_attributes()
-    assert len(BLOCKS) == 13
+    assert len(BLOCKS) == 16

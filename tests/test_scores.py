@@ -64,4 +64,4 @@ def test_any_two_texts_have_a_score(got: str, wanted: str) -> None:
 
 
 def test_every_metric_of_a_recipe_is_computed() -> None:
-    assert {*scores.SCORES, *scores.BY_LOSS} == set(keys.METRICS)
+    assert {*scores.SCORES, *scores.BY_LOSS, "reward"} == set(keys.METRICS)

@@ -234,6 +234,7 @@ def environment(settings: Settings, folder: Path, outside: Mapping[str, str]) ->
         "USER": "reward",
         "LOGNAME": "reward",
         "OMP_NUM_THREADS": "1",
+        "TUNESMITH_REWARD_SANDBOX": "1",  # for a reward that runs what a model wrote, and asks whether it may
         "CUDA_VISIBLE_DEVICES": "",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
