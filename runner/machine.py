@@ -76,8 +76,14 @@ def here() -> Machine:
         cpu_bfloat16=_cpu_bfloat16(),
         flash_attention=importlib.util.find_spec("flash_attn") is not None,
         bitsandbytes=importlib.util.find_spec("bitsandbytes") is not None,
-        missing=frozenset(module for module in OPTIONAL if importlib.util.find_spec(module) is None),
+        missing=frozenset(module for module in OPTIONAL if not importable(module)),
     )
+
+
+def importable(module: str) -> bool:
+    """Whether a top-level module can be imported; a folder of that name in the working directory is none."""
+    found = importlib.util.find_spec(module)
+    return found is not None and found.origin is not None
 
 
 def named(text: str) -> Machine:

@@ -33,6 +33,7 @@ from runner import (
     runfile,
     scoring,
     sharding,
+    trackers,
     workers,
 )
 from runner import plan as plans
@@ -92,6 +93,7 @@ def train(recipe: Recipe, places: Source, watcher: Watcher) -> int:
         watcher.say(f"getting {recipe.model.name} from the Hub, unless it is here")
     fetch.model(recipe.model)
     plan = settle(recipe, places, machine.here(), None)
+    trackers.check(recipe.tracking, os.environ, Path.cwd(), machine.importable, lambda path: _place(places, path))
     directory = Path(plan.directory)
     signals = Signals()
     confinement.protect_from_rewards()
