@@ -1,224 +1,288 @@
-"""Prompts to sampled completions, with the weights that are being trained.
+"""Prompts' tokens in, sampled completions' tokens out: what `generate` of transformers does, with less work.
 
-A loop of our own around the model's forward pass, because three things make it faster and change nothing that is
-sampled: a prompt is read once for all of its completions, rows that have ended leave the batch, and an adapter is
-applied with two small products in the weights' own precision, without PEFT's casts in between. A model that keeps
-another state than keys and values is decoded by transformers' `generate`.
+A prompt is read once for all of its copies, rows that have ended leave the batch, a limit on what may be drawn does
+not sort the whole vocabulary, and a low-rank adapter is computed in the type of the weights beneath it. The
+distribution that tokens are drawn from is the same. Every draw belongs to a seed, a row and a place, so a result
+depends on nothing else that happens in the process.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import torch
-from peft.tuners.lora import Linear
+from peft.tuners.lora.layer import Linear as AdaptedLinear
+from torch import nn
 from torch.nn import functional
-from transformers import (
-    DynamicCache,
-    LogitsProcessorList,
-    MinPLogitsWarper,
-    RepetitionPenaltyLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
+from transformers import DynamicCache, GenerationConfig, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-PAD = 0  # stands where a prompt is shorter than the longest; the mask hides it
-LEAVING = 8  # rows leave the batch once this part of it has ended: fewer rows are faster, and leaving copies the cache
+CANDIDATES = 1024  # likeliest tokens that are looked at first where `top_p` or `top_k` is set
+LEAVING = 8  # rows are taken out of the batch once an eighth of them has ended: it copies the cache of the rest
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn. A temperature of 0 takes the likeliest token; a completion ends with one of `ends`."""
+    """How tokens are drawn. Defaults change nothing about the model's own distribution.
 
-    max_new_tokens: int
-    ends: tuple[int, ...]
+    `new_tokens` is the most that a completion may have, `ends` are the tokens that finish one. A temperature of 0
+    takes the likeliest token. A penalty above 1 makes tokens less likely that are in the prompt or the completion.
+    """
+
+    new_tokens: int
+    ends: frozenset[int]
     temperature: float = 1.0
     top_p: float = 1.0
-    top_k: int = 0  # 0: all tokens
+    top_k: int = 0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
 
 
+@dataclass(frozen=True)
+class Completion:
+    """A completion's tokens, its end token included; `cut` where the limit came first."""
+
+    tokens: list[int]
+    cut: bool
+
+
+@torch.no_grad()
 def sample(
-    model: Any, prompts: Sequence[Sequence[int]], sampling: Sampling, generator: torch.Generator
-) -> list[list[int]]:
-    """One completion a prompt, as token ids, the one that ends it included; cut ones have `max_new_tokens`.
+    model: nn.Module, prompts: Sequence[Sequence[int]], copies: int, settings: Sampling, seed: int
+) -> list[Completion]:
+    """`copies` completions of each prompt, those of one prompt next to each other.
 
-    Equal prompts that follow each other are read once. The same model, prompts and generator give the same completions.
-    Weights, gradients, mode and the random state outside of `generator` are left as they were.
+    `model` is a causal language model of transformers or a PEFT model around one, unwrapped and whole on its
+    device (not ZeRO-3). Prompts are lists of at least one token and need not be equally long. The same seed gives
+    the same completions. A model that keeps more than keys and values between tokens goes through its own `generate`.
     """
-    was_training = model.training
-    model.eval()  # without dropout: what is sampled is the policy that is learned
-    try:
-        with torch.no_grad(), _lean_adapters(model):
-            cache = _cache(model)
-            if cache is None:
-                return _by_transformers(model, prompts, sampling, generator)
-            return _decode(model, cache, prompts, sampling, generator)
-    finally:
-        model.train(was_training)
-
-
-def _decode(
-    model: Any, cache: DynamicCache, prompts: Sequence[Sequence[int]], sampling: Sampling, generator: torch.Generator
-) -> list[list[int]]:
-    device = next(model.parameters()).device
-    groups = [(list(prompt), len(list(copies))) for prompt, copies in groupby(map(list, prompts))]
-    ids, mask = _padded([prompt for prompt, _ in groups], device)
-    logits = _forward(model, ids, mask, (mask.cumsum(1) - 1).clamp(min=0), cache)
-    copies = torch.tensor([number for number, (_, times) in enumerate(groups) for _ in range(times)], device=device)
-    cache.batch_select_indices(copies)
-    ids, mask, logits = ids[copies], mask[copies], logits[copies]
-    processors, ends = _processors(sampling), torch.tensor(sampling.ends, device=device)
-
-    completions: list[list[int]] = [[] for _ in prompts]
-    rows = torch.arange(len(prompts), device=device)  # of the batch, in the order of the prompts
-    running = torch.ones(len(prompts), dtype=torch.bool, device=device)
-    for left in range(sampling.max_new_tokens, 0, -1):
-        tokens = _drawn(processors(ids, logits), sampling, generator)
-        for row, token, goes_on in zip(rows.tolist(), tokens.tolist(), running.tolist(), strict=True):
-            if goes_on:
-                completions[row].append(token)
-        running = running & ~torch.isin(tokens, ends)
-        if left == 1 or not running.any():
-            break
-        ids = torch.cat([ids, tokens[:, None]], 1)
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-        if int((~running).sum()) * LEAVING >= len(running):
-            kept = running.nonzero()[:, 0]
-            cache.batch_select_indices(kept)
-            ids, mask, rows, running = ids[kept], mask[kept], rows[kept], running[kept]
-        logits = _forward(model, ids[:, -1:], mask, mask.sum(1, keepdim=True) - 1, cache)
-    return completions
-
-
-def _forward(
-    model: Any, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache
-) -> torch.Tensor:
-    """The logits of the token that follows, in float32; (rows, vocabulary)."""
-    answer = model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    logits: torch.Tensor = answer.logits[:, -1].float()
-    return logits
-
-
-def _drawn(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> torch.Tensor:
-    if sampling.temperature == 0:
-        return logits.argmax(-1)
-    return torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
-
-
-def _processors(sampling: Sampling) -> LogitsProcessorList:
-    """What transformers' `generate` would do to the logits, in its order."""
-    chosen = LogitsProcessorList()
-    if sampling.repetition_penalty != 1.0:
-        chosen.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
-    if sampling.temperature == 0:
-        return chosen
-    if sampling.temperature != 1.0:
-        chosen.append(TemperatureLogitsWarper(sampling.temperature))
-    if sampling.top_k:
-        chosen.append(TopKLogitsWarper(sampling.top_k))
-    if sampling.top_p < 1.0:
-        chosen.append(TopPLogitsWarper(sampling.top_p))
-    if sampling.min_p:
-        chosen.append(MinPLogitsWarper(sampling.min_p))
-    return chosen
-
-
-def _cache(model: Any) -> DynamicCache | None:
-    """An empty cache of keys and values; None for a model whose state is something else as well."""
-    if getattr(model, "_is_stateful", False) or not getattr(model, "_supports_default_dynamic_cache", lambda: True)():
-        return None
-    cache = DynamicCache(config=model.config.get_text_config())
-    known = (DynamicLayer, DynamicSlidingWindowLayer)
-    return cache if all(type(layer) in known for layer in cache.layers) else None
-
-
-def _by_transformers(
-    model: Any, prompts: Sequence[Sequence[int]], sampling: Sampling, generator: torch.Generator
-) -> list[list[int]]:
-    """As `sample`, by `generate`. It draws from the global random state, which is put back afterwards."""
-    ids, mask = _padded(prompts, next(model.parameters()).device)
-    devices = [ids.device] if ids.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator, device=generator.device)))
-        found = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            max_new_tokens=sampling.max_new_tokens,
-            do_sample=sampling.temperature > 0,
-            **({"temperature": sampling.temperature} if sampling.temperature > 0 else {}),
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            min_p=sampling.min_p or None,
-            repetition_penalty=sampling.repetition_penalty,
-            eos_token_id=list(sampling.ends),
-            pad_token_id=PAD,
-        )
-    return [_until_its_end(row, sampling.ends) for row in found[:, ids.shape[1] :].tolist()]
-
-
-def _until_its_end(row: list[int], ends: Sequence[int]) -> list[int]:
-    last = next((position for position, token in enumerate(row) if token in ends), len(row) - 1)
-    return row[: last + 1]
-
-
-def _padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Prompts padded on the left, and the mask that hides the padding; both (prompts, longest)."""
-    longest = max(map(len, prompts))
-    ids = torch.tensor([[PAD] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
-    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    return ids.to(device), mask.to(device)
+    base: PreTrainedModel = model.get_base_model() if hasattr(model, "get_base_model") else model
+    with decoding(model):
+        if _plain(base):
+            generator = torch.Generator().manual_seed(seed)
+            rows = len(prompts) * copies
+            draws = torch.rand(rows, settings.new_tokens, dtype=torch.float64, generator=generator).to(base.device)
+            completions = _decode(base, prompts, copies, settings, draws)
+            if completions is not None:
+                return completions
+        return _generate(base, prompts, copies, settings, seed)
 
 
 @contextmanager
-def _lean_adapters(model: Any) -> Iterator[None]:
-    """Apply plain LoRA adapters in the precision of the weights, as autocast would, with no more than two products."""
-    patched: list[Linear] = []
+def decoding(model: nn.Module) -> Iterator[None]:
+    """Within it the model is in evaluation mode, and its plain low-rank adapters take a shorter way.
+
+    The two matrices of an adapter are cast to the type of the weight beneath them, as mixed-precision training does
+    at each step, with the scaling in one of them. The weights themselves are not touched: added into a weight of 16
+    bits, most of a young adapter would be rounded away.
+    """
+    training = [module for module in model.modules() if module.training]
+    shortened = [module for module in model.modules() if isinstance(module, AdaptedLinear) and _shortens(module)]
+    model.eval()
     try:
-        for layer in model.modules():
-            if type(layer) is Linear and _is_plain(layer):
-                layer.forward = _lean(layer)
-                patched.append(layer)
+        for layer in shortened:
+            layer.forward = _short(layer)
         yield
     finally:
-        for layer in patched:
-            del layer.forward  # the class's own comes through again
+        for layer in shortened:
+            del layer.forward
+        for module in training:
+            module.training = True
 
 
-def _is_plain(layer: Linear) -> bool:
-    """Whether the layer adds one low-rank product to a dense one, and nothing else."""
+def _shortens(layer: AdaptedLinear) -> bool:
+    """Whether the layer is a linear map with one low-rank map beside it, and nothing else."""
+    beneath = layer.base_layer
     return (
-        not (layer.disable_adapters or layer.merged or layer.lora_variant)
+        type(layer) is AdaptedLinear
+        and type(beneath) is nn.Linear
+        and not (layer.disable_adapters or layer.merged)
         and len(layer.active_adapters) == 1
         and layer.active_adapters[0] in layer.lora_A
-        and type(layer.base_layer) is torch.nn.Linear
+        and layer.active_adapters[0] not in layer.lora_variant
         and layer.lora_B[layer.active_adapters[0]].bias is None
+        and not any("forward" in vars(module) or module._forward_hooks for module in (layer, beneath))
+        and not any(module._forward_pre_hooks for module in (layer, beneath))
     )
 
 
-def _lean(layer: Linear) -> Any:
-    (name,) = layer.active_adapters
+def _short(layer: AdaptedLinear) -> Any:
+    name = layer.active_adapters[0]
     weight, bias = layer.base_layer.weight, layer.base_layer.bias
-    inner = layer.lora_A[name].weight.to(weight.dtype)
-    outer = (layer.lora_B[name].weight.float() * layer.scaling[name]).to(weight.dtype).t().contiguous()
+    down = layer.lora_A[name].weight.to(weight.dtype)
+    up = (layer.lora_B[name].weight.float() * layer.scaling[name]).to(weight.dtype).t().contiguous()
 
-    def forward(x: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
-        dense = functional.linear(x, weight, bias)
-        flat = torch.addmm(dense.view(-1, dense.shape[-1]), functional.linear(x, inner).view(-1, inner.shape[0]), outer)
-        return flat.view(dense.shape)
+    def forward(inputs: torch.Tensor) -> torch.Tensor:
+        result = functional.linear(inputs, weight, bias)
+        narrow = functional.linear(inputs, down)
+        return torch.addmm(result.flatten(0, -2), narrow.flatten(0, -2), up).view_as(result)
 
     return forward
+
+
+def _plain(model: PreTrainedModel) -> bool:
+    """Whether the model says what the decoder needs: its forward takes a mask and a cache and keeps no other state."""
+    stateful = getattr(model, "_is_stateful", False) or model.config.is_encoder_decoder
+    return not stateful and {"attention_mask", "past_key_values", "use_cache"} <= _accepted(type(model))
+
+
+@functools.cache
+def _accepted(kind: type[PreTrainedModel]) -> frozenset[str]:
+    return frozenset(inspect.signature(kind.forward).parameters)
+
+
+def _divisible(cache: Any) -> bool:
+    """Whether rows of the cache can be repeated and taken out: it holds keys and values by row, and nothing else."""
+    return isinstance(cache, DynamicCache) and all(
+        type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers
+    )
+
+
+def _decode(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], copies: int, settings: Sampling, draws: torch.Tensor
+) -> list[Completion] | None:
+    """The completions, or None where the model's cache cannot be divided into rows."""
+    ids, mask = _padded(prompts, model.device)
+    logits, cache = _forward(model, ids, mask, None)
+    if not _divisible(cache):
+        return None
+    cache.batch_repeat_interleave(copies)
+    logits, mask = logits.repeat_interleave(copies, dim=0), mask.repeat_interleave(copies, dim=0)
+    seen = _seen(prompts, copies, logits) if settings.repetition_penalty != 1 else None
+    tokens: list[list[int]] = [[] for _ in draws]
+    rows = list(range(len(draws)))  # which completion each row of the batch is
+    for place in range(settings.new_tokens):
+        chosen = choose(logits, settings, draws[rows, place], seen)
+        for row, token in zip(rows, chosen.tolist(), strict=True):
+            if not _ended(tokens[row], settings):
+                tokens[row].append(token)
+        going = [number for number, row in enumerate(rows) if not _ended(tokens[row], settings)]
+        if not going or place + 1 == settings.new_tokens:
+            break
+        if seen is not None:
+            seen.scatter_(1, chosen[:, None], True)
+        if len(rows) - len(going) >= max(1, len(rows) // LEAVING):
+            rows = [rows[number] for number in going]
+            kept = torch.tensor(going, device=model.device)
+            cache.batch_select_indices(kept)
+            chosen, mask = chosen[kept], mask[kept]
+            seen = None if seen is None else seen[kept]
+        mask = functional.pad(mask, (0, 1), value=1)
+        logits, cache = _forward(model, chosen[:, None], mask, cache)
+    return [Completion(row, not _ended(row, settings)) for row in tokens]
+
+
+def _ended(tokens: list[int], settings: Sampling) -> bool:
+    return bool(tokens) and tokens[-1] in settings.ends
+
+
+def _padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token numbers and their mask, (prompts, longest); shorter prompts are filled up on the left."""
+    longest = max(len(prompt) for prompt in prompts)
+    ids = [[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
+    mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+def _forward(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, cache: Any) -> tuple[torch.Tensor, Any]:
+    """The logits behind the last token of each row, (rows, vocabulary), and the cache that goes on from there."""
+    accepted = _accepted(type(model))
+    named: dict[str, Any] = {}
+    if "position_ids" in accepted:
+        # A place in the text is counted from the prompt's first token, however much filling stands before it.
+        named["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+    if "logits_to_keep" in accepted:
+        named["logits_to_keep"] = 1
+    output = model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **named)
+    return output.logits[:, -1].float(), output.past_key_values
+
+
+def _seen(prompts: Sequence[Sequence[int]], copies: int, logits: torch.Tensor) -> torch.Tensor:
+    """Which tokens of the vocabulary each row's prompt has, (rows, vocabulary)."""
+    seen = torch.zeros_like(logits, dtype=torch.bool)
+    for number, prompt in enumerate(prompts):
+        seen[number * copies : (number + 1) * copies, list(prompt)] = True
+    return seen
+
+
+def choose(
+    logits: torch.Tensor, settings: Sampling, draws: torch.Tensor, seen: torch.Tensor | None = None
+) -> torch.Tensor:
+    """One token per row, (rows,).
+
+    `logits` are (rows, vocabulary) in float32, `draws` are (rows,) evenly spread over [0, 1), `seen` marks the
+    tokens that the penalty is for. As transformers does: the penalty first, then temperature, top_k, top_p, min_p.
+    """
+    if seen is not None:
+        penalty = settings.repetition_penalty
+        logits = torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
+    if settings.temperature == 0:
+        return logits.argmax(-1)
+    logits = logits / settings.temperature
+    likelihoods, tokens = _limited(logits, settings)
+    if settings.min_p > 0:
+        least = settings.min_p * likelihoods.amax(-1, keepdim=True)
+        likelihoods = likelihoods.masked_fill(likelihoods < least, 0)
+    reached = likelihoods.double().cumsum(-1)
+    place = torch.searchsorted(reached, draws[:, None] * reached[:, -1:], right=True)
+    place.clamp_(max=likelihoods.shape[-1] - 1)
+    return (place if tokens is None else tokens.gather(-1, place)).squeeze(-1)
+
+
+def _limited(logits: torch.Tensor, settings: Sampling) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """What top_k and top_p leave: likelihoods that need not sum to 1, and which tokens they are of (None: of all)."""
+    if settings.top_k <= 0 and settings.top_p >= 1:
+        return logits.softmax(-1), None
+    vocabulary = logits.shape[-1]
+    first = min(vocabulary, max(CANDIDATES, 2 * settings.top_k))
+    for many in (first, vocabulary):
+        values, tokens = logits.topk(many, dim=-1)
+        whole = many == vocabulary
+        if settings.top_k > 0:
+            least = values[:, min(settings.top_k, many) - 1, None]
+            # Tokens as likely as the last one stay too, and there may be more of them than were looked at.
+            whole = whole or bool((values[:, -1:] < least).all())
+            values = values.masked_fill(values < least, -torch.inf)
+            likelihoods = values.softmax(-1)
+        else:
+            likelihoods = (values - logits.logsumexp(-1, keepdim=True)).exp()
+        if settings.top_p < 1:
+            reached = likelihoods.cumsum(-1)
+            whole = whole or settings.top_k > 0 or bool((reached[:, -1] >= settings.top_p).all())
+            likelihoods = likelihoods.masked_fill(reached - likelihoods >= settings.top_p, 0)
+        if whole:
+            break
+    return likelihoods, tokens
+
+
+def _generate(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], copies: int, settings: Sampling, seed: int
+) -> list[Completion]:
+    """The same through the model's own `generate`, every copy computed on its own."""
+    ids, mask = (part.repeat_interleave(copies, dim=0) for part in _padded(prompts, model.device))
+    drawn: dict[str, Any] = {"do_sample": False}
+    if settings.temperature > 0:
+        limits = {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": settings.top_k}
+        drawn = {"do_sample": True, "min_p": settings.min_p or None, **limits}
+    configuration = GenerationConfig(
+        max_new_tokens=settings.new_tokens,
+        eos_token_id=sorted(settings.ends),
+        pad_token_id=min(settings.ends, default=0),
+        repetition_penalty=settings.repetition_penalty,
+        disable_compile=True,
+        **drawn,
+    )
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        whole = model.generate(input_ids=ids, attention_mask=mask, generation_config=configuration)
+    completions = []
+    for row in whole[:, ids.shape[1] :].tolist():
+        end = next((number for number, token in enumerate(row) if token in settings.ends), None)
+        completions.append(Completion(row if end is None else row[: end + 1], end is None))
+    return completions

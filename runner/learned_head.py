@@ -62,5 +62,41 @@ def summed_loss(head: torch.nn.Module, hidden: torch.Tensor, labels: torch.Tenso
     return total
 
 
+def add_scores(model: PreTrainedModel, temperature: float) -> None:
+    """Teach the model's forward the argument `scored`: with it, what TRL asks of the tokens that it marks is returned.
+
+    `scored` is (batch, tokens), true for tokens whose log-probability is wanted; none of them is the first of a row.
+    Two vectors come back, in the order of the marked tokens: log-probabilities, of logits over `temperature` as they
+    were sampled, and the entropies of the distributions that they were drawn from, without a gradient.
+    """
+    original = model.forward
+
+    @functools.wraps(type(model).forward)
+    def forward(self: Any, *positional: Any, scored: torch.Tensor | None = None, **named: Any) -> Any:
+        if scored is None:
+            return original(*positional, **named)
+        hidden = self.base_model(*positional, use_cache=False, **named).last_hidden_state[:, :-1][scored[:, 1:]]
+        labels = named["input_ids"][:, 1:][scored[:, 1:]]
+        head, parts = self.get_output_embeddings(), []
+        for start in range(0, max(len(labels), 1), LOGIT_CHUNK):
+            part = slice(start, start + LOGIT_CHUNK)
+            chunk = (head, hidden[part], labels[part], temperature)
+            many = len(labels) > LOGIT_CHUNK and torch.is_grad_enabled()
+            parts.append(checkpoint(_scores, *chunk, use_reentrant=False) if many else _scores(*chunk))
+        return tuple(torch.cat(values) for values in zip(*parts, strict=True))
+
+    model.forward = types.MethodType(forward, model)
+
+
+def _scores(
+    head: torch.nn.Module, hidden: torch.Tensor, labels: torch.Tensor, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    logits = head(hidden).float() / temperature
+    chances = -functional.cross_entropy(logits, labels, reduction="none")
+    with torch.no_grad():
+        entropies = logits.logsumexp(-1) - (logits.softmax(-1) * logits).sum(-1)
+    return chances, entropies
+
+
 def _chunk(head: torch.nn.Module, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(head(hidden).float(), labels, reduction="sum")

@@ -8,9 +8,11 @@ order of the prompts, and that rows which move nothing are not computed.
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from transformers import (
 )
 from trl import GRPOConfig, GRPOTrainer
 
-from runner import batches, generation, model, reload, rollouts, scoring, training
+from runner import batches, generation, learned_head, model, reload, rollouts, scoring, training
 from runner.adapters import ADAPTERS
 from runner.batches import Order
 from runner.generation import Sampling
@@ -50,6 +52,10 @@ class Trainer(GRPOTrainer):
         assert plan.recipe.grpo is not None
         self.plan, self.rank, self.settings = plan, rank, plan.recipe.grpo
         self.pool, self.log_of_rollouts = pool, log
+        base = self.model.get_base_model()
+        self.learned_only = plan.device == "cpu" and learned_head.fits(base)
+        if self.learned_only:
+            learned_head.add_scores(base, self.temperature)
         self.sampling = sampling(plan, self.eos_token_ids)
         self.guard = scoring.Watch(self.settings.guard)
         self.rows: list[dict[str, Any]] = []  # of the completions that are being sampled and scored
@@ -69,10 +75,11 @@ class Trainer(GRPOTrainer):
         if self.use_vllm:
             self.ids, chances = super()._generate_single_turn(prompt_ids, images, multimodal_fields, *more, **named)
         else:
-            generator = torch.Generator(self.accelerator.device)
-            generator.manual_seed(_seed(self.plan.recipe.training.seed, self._step, self.rank))
+            seed = _seed(self.plan.recipe.training.seed, self._step, self.rank)
+            prompts, copies = _once(prompt_ids)
             unwrapped = self.accelerator.unwrap_model(self.model)
-            self.ids, chances = generation.sample(unwrapped, prompt_ids, self.sampling, generator), None
+            found = generation.sample(unwrapped, prompts, copies, self.sampling, seed)
+            self.ids, chances = [completion.tokens for completion in found], None
         self._metrics["train"]["seconds/generation"].append(time.monotonic() - started)
         return self.ids, chances
 
@@ -98,6 +105,40 @@ class Trainer(GRPOTrainer):
             step, epoch = self.state.global_step + 1, float(self.state.epoch or 0.0)
             self.scores = self.pool.score(scoring.batch(self.rows, completions, self.ids, step, epoch))
         return self.scores
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **more: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """As TRL's, on a CPU without what it would throw away: the head over prompts, and columns of padding alone."""
+        if not self.learned_only or compute_aux_loss:
+            return super()._get_per_token_logps_and_entropies(  # type: ignore[no-any-return]
+                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, compute_aux_loss, **more
+            )
+        shape = (len(input_ids), logits_to_keep)
+        chances, entropies = input_ids.new_zeros(shape, dtype=torch.float32), torch.zeros(shape)
+        at_once = batch_size or len(input_ids)
+        for start in range(0, len(input_ids), at_once):
+            rows = slice(start, start + at_once)
+            mask = attention_mask[rows]
+            scored = mask.bool()
+            scored[:, :-logits_to_keep] = False
+            used = mask.any(0).nonzero()
+            span = slice(int(used.min()), int(used.max()) + 1)
+            with self.accelerator.autocast():
+                found = model(input_ids=input_ids[rows, span], attention_mask=mask[:, span], scored=scored[:, span])
+            place = torch.zeros(shape, dtype=torch.bool)
+            place[rows] = scored[:, -logits_to_keep:]
+            chances = chances.masked_scatter(place, found[0])
+            entropies = entropies.masked_scatter(place, found[1])
+        return chances, entropies if compute_entropy else None, None
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         kept, share = with_signal(inputs, self)
@@ -224,8 +265,8 @@ def sampling(plan: Plan, ends: Sequence[int]) -> Sampling:
     grpo = plan.recipe.grpo
     assert grpo is not None
     return Sampling(
-        max_new_tokens=grpo.max_completion_length,
-        ends=tuple(ends),
+        new_tokens=grpo.max_completion_length,
+        ends=frozenset(ends),
         temperature=grpo.temperature,
         top_p=grpo.top_p,
         top_k=grpo.top_k,
@@ -257,6 +298,13 @@ def with_signal(inputs: dict[str, Any], trainer: Any) -> tuple[dict[str, Any], f
     if trainer.loss_type in BY_TOKENS:
         return kept, float(mask[moved].sum() / mask.sum().clamp(min=1))
     return kept, 1.0
+
+
+def _once(prompts: Sequence[list[int]]) -> tuple[list[list[int]], int]:
+    """Prompts that stand next to their equals, each once; and how often each is there. A group may be cut in two."""
+    runs = [(prompt, len(list(equal))) for prompt, equal in groupby(prompts)]
+    copies = math.gcd(*(times for _, times in runs))
+    return [prompt for prompt, times in runs for _ in range(times // copies)], copies
 
 
 def _seed(seed: int, step: int, rank: int) -> int:
