@@ -1,46 +1,28 @@
 """Prompts' tokens in, sampled completions' tokens out: what `generate` of transformers does, with less work.
 
-A prompt is read once for all of its copies, rows that have ended leave the batch, a limit on what may be drawn does
-not sort the whole vocabulary, and a low-rank adapter is computed in the type of the weights beneath it. The
-distribution that tokens are drawn from is the same. Every draw belongs to a seed, a row and a place, so a result
-depends on nothing else that happens in the process.
+A prompt is read once for all of its copies, and rows that have ended leave the batch. The distribution that tokens
+are drawn from is the same. Every draw belongs to a seed, a row and a place, so a result depends on nothing else
+that happens in the process.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft.tuners.lora.layer import Linear as AdaptedLinear
 from torch import nn
 from torch.nn import functional
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-CANDIDATES = 1024  # likeliest tokens that are looked at first where `top_p` or `top_k` is set
+from runner.decoding import decoding
+from runner.drawing import Sampling, choose
+
 LEAVING = 8  # rows are taken out of the batch once an eighth of them has ended: it copies the cache of the rest
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How tokens are drawn. Defaults change nothing about the model's own distribution.
-
-    `new_tokens` is the most that a completion may have, `ends` are the tokens that finish one. A temperature of 0
-    takes the likeliest token. A penalty above 1 makes tokens less likely that are in the prompt or the completion.
-    """
-
-    new_tokens: int
-    ends: frozenset[int]
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -71,58 +53,6 @@ def sample(
             if completions is not None:
                 return completions
         return _generate(base, prompts, copies, settings, seed)
-
-
-@contextmanager
-def decoding(model: nn.Module) -> Iterator[None]:
-    """Within it the model is in evaluation mode, and its plain low-rank adapters take a shorter way.
-
-    The two matrices of an adapter are cast to the type of the weight beneath them, as mixed-precision training does
-    at each step, with the scaling in one of them. The weights themselves are not touched: added into a weight of 16
-    bits, most of a young adapter would be rounded away.
-    """
-    training = [module for module in model.modules() if module.training]
-    shortened = [module for module in model.modules() if isinstance(module, AdaptedLinear) and _shortens(module)]
-    model.eval()
-    try:
-        for layer in shortened:
-            layer.forward = _short(layer)
-        yield
-    finally:
-        for layer in shortened:
-            del layer.forward
-        for module in training:
-            module.training = True
-
-
-def _shortens(layer: AdaptedLinear) -> bool:
-    """Whether the layer is a linear map with one low-rank map beside it, and nothing else."""
-    beneath = layer.base_layer
-    return (
-        type(layer) is AdaptedLinear
-        and type(beneath) is nn.Linear
-        and not (layer.disable_adapters or layer.merged)
-        and len(layer.active_adapters) == 1
-        and layer.active_adapters[0] in layer.lora_A
-        and layer.active_adapters[0] not in layer.lora_variant
-        and layer.lora_B[layer.active_adapters[0]].bias is None
-        and not any("forward" in vars(module) or module._forward_hooks for module in (layer, beneath))
-        and not any(module._forward_pre_hooks for module in (layer, beneath))
-    )
-
-
-def _short(layer: AdaptedLinear) -> Any:
-    name = layer.active_adapters[0]
-    weight, bias = layer.base_layer.weight, layer.base_layer.bias
-    down = layer.lora_A[name].weight.to(weight.dtype)
-    up = (layer.lora_B[name].weight.float() * layer.scaling[name]).to(weight.dtype).t().contiguous()
-
-    def forward(inputs: torch.Tensor) -> torch.Tensor:
-        result = functional.linear(inputs, weight, bias)
-        narrow = functional.linear(inputs, down)
-        return torch.addmm(result.flatten(0, -2), narrow.flatten(0, -2), up).view_as(result)
-
-    return forward
 
 
 def _plain(model: PreTrainedModel) -> bool:
@@ -208,56 +138,6 @@ def _seen(prompts: Sequence[Sequence[int]], copies: int, logits: torch.Tensor) -
     for number, prompt in enumerate(prompts):
         seen[number * copies : (number + 1) * copies, list(prompt)] = True
     return seen
-
-
-def choose(
-    logits: torch.Tensor, settings: Sampling, draws: torch.Tensor, seen: torch.Tensor | None = None
-) -> torch.Tensor:
-    """One token per row, (rows,).
-
-    `logits` are (rows, vocabulary) in float32, `draws` are (rows,) evenly spread over [0, 1), `seen` marks the
-    tokens that the penalty is for. As transformers does: the penalty first, then temperature, top_k, top_p, min_p.
-    """
-    if seen is not None:
-        penalty = settings.repetition_penalty
-        logits = torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
-    if settings.temperature == 0:
-        return logits.argmax(-1)
-    logits = logits / settings.temperature
-    likelihoods, tokens = _limited(logits, settings)
-    if settings.min_p > 0:
-        least = settings.min_p * likelihoods.amax(-1, keepdim=True)
-        likelihoods = likelihoods.masked_fill(likelihoods < least, 0)
-    reached = likelihoods.double().cumsum(-1)
-    place = torch.searchsorted(reached, draws[:, None] * reached[:, -1:], right=True)
-    place.clamp_(max=likelihoods.shape[-1] - 1)
-    return (place if tokens is None else tokens.gather(-1, place)).squeeze(-1)
-
-
-def _limited(logits: torch.Tensor, settings: Sampling) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """What top_k and top_p leave: likelihoods that need not sum to 1, and which tokens they are of (None: of all)."""
-    if settings.top_k <= 0 and settings.top_p >= 1:
-        return logits.softmax(-1), None
-    vocabulary = logits.shape[-1]
-    first = min(vocabulary, max(CANDIDATES, 2 * settings.top_k))
-    for many in (first, vocabulary):
-        values, tokens = logits.topk(many, dim=-1)
-        whole = many == vocabulary
-        if settings.top_k > 0:
-            least = values[:, min(settings.top_k, many) - 1, None]
-            # Tokens as likely as the last one stay too, and there may be more of them than were looked at.
-            whole = whole or bool((values[:, -1:] < least).all())
-            values = values.masked_fill(values < least, -torch.inf)
-            likelihoods = values.softmax(-1)
-        else:
-            likelihoods = (values - logits.logsumexp(-1, keepdim=True)).exp()
-        if settings.top_p < 1:
-            reached = likelihoods.cumsum(-1)
-            whole = whole or settings.top_k > 0 or bool((reached[:, -1] >= settings.top_p).all())
-            likelihoods = likelihoods.masked_fill(reached - likelihoods >= settings.top_p, 0)
-        if whole:
-            break
-    return likelihoods, tokens
 
 
 def _generate(

@@ -108,6 +108,8 @@ def _table(encoded: Encoded) -> datasets.Dataset:
         "learned": [row.learned for row in rows],
     }
     if encoded.asked:
+        # The model's loss on its prompts is what an adapter is known by when it is read back; nobody learns from it.
+        columns["labels"] = [[encoding.NOT_LEARNED, *row.ids[1:]] for row in rows]
         asked = encoded.asked
         columns |= {"prompt": [each.text for each in asked], "asked": [each.prompt for each in asked]}
         columns |= {"columns": [each.columns for each in asked]}

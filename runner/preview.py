@@ -35,8 +35,12 @@ def show(plan: Plan, number: int, console: Console) -> None:
     row = train.rows[number - 1]
     console.print(Text(f"row {number} of {len(train.rows)}, from {row.place}", style="bold"), soft_wrap=True)
     console.print(_tokens(row, tokenizer, console.is_terminal and not console.no_color), soft_wrap=True)
-    share = 100 * row.learned / len(row.ids)
-    console.print(f"{len(row.ids)} tokens, {row.learned} learned ({share:.0f} %)")
+    if train.asked:
+        console.print(f"{len(row.ids)} tokens, none learned: completions are sampled behind them, and learned whole")
+        console.print(Text(f"rewards see beside them: {train.asked[number - 1].columns}"), soft_wrap=True)
+    else:
+        share = 100 * row.learned / len(row.ids)
+        console.print(f"{len(row.ids)} tokens, {row.learned} learned ({share:.0f} %)")
     console.print()
     console.print(Text("ledger", style="bold"))
     for name, samples, part in (("train", data.train, train), ("evaluation", data.evaluation, evaluation)):

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
@@ -64,14 +63,13 @@ def _answers(
     plan: Plan, adapted: PeftModel, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]]
 ) -> list[list[int]]:
     sampling = replace(grpo.sampling(plan, model.ends(adapted, tokenizer)), temperature=0.0)
-    generator = torch.Generator(adapted.get_base_model().device)
     order = sorted(range(len(prompts)), key=lambda number: -len(prompts[number]))
     answers: list[list[int]] = [[] for _ in prompts]
     for start in range(0, len(order), PROMPTS_AT_ONCE):
         some = order[start : start + PROMPTS_AT_ONCE]
-        decoded = generation.sample(adapted, [prompts[number] for number in some], sampling, generator)
-        for number, ids in zip(some, decoded, strict=True):
-            answers[number] = ids
+        decoded = generation.sample(adapted, [prompts[number] for number in some], 1, sampling, seed=0)
+        for number, completion in zip(some, decoded, strict=True):
+            answers[number] = completion.tokens
     return answers
 
 

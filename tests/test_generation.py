@@ -34,8 +34,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from runner import generation
-from runner.generation import Completion, Sampling
+from runner import decoding, drawing, generation
+from runner.drawing import Sampling
+from runner.generation import Completion
 
 VOCABULARY = 40
 NO_END: frozenset[int] = frozenset()
@@ -296,7 +297,7 @@ def test_what_may_be_drawn_is_what_transformers_leaves(limits: dict[str, Any], v
     for row in range(4):
         if row == 3 and "top_p" in limits:
             continue  # which of several equally likely tokens top_p leaves is left open
-        chosen = generation.choose(logits[row].expand(len(even), -1), settings, even)
+        chosen = drawing.choose(logits[row].expand(len(even), -1), settings, even)
         shares = torch.bincount(chosen, minlength=vocabulary).double() / len(even)
         assert (shares - expected[row]).abs().max() < 1.1 / len(even)
 
@@ -304,7 +305,15 @@ def test_what_may_be_drawn_is_what_transformers_leaves(limits: dict[str, Any], v
 def test_what_cannot_be_drawn_is_not_drawn_at_the_edges_either() -> None:
     logits = torch.tensor([[-torch.inf, 0.0, 1.0, -torch.inf]]).expand(2, -1)
     draws = torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)
-    assert generation.choose(logits, Sampling(1, NO_END), draws).tolist() == [1, 2]
+    assert drawing.choose(logits, Sampling(1, NO_END), draws).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("limits", [{}, {"top_p": 0.9}, {"top_k": 3}, {"min_p": 0.1}])
+def test_a_model_that_has_broken_down_still_names_tokens(limits: dict[str, Any]) -> None:
+    """The loss will be no number either, and that is said where the loss is looked at."""
+    logits = torch.tensor([[torch.nan] * 5, [0.0, torch.nan, 1.0, 2.0, 3.0]])
+    chosen = drawing.choose(logits, Sampling(1, NO_END, **limits), torch.tensor([0.3, 0.9], dtype=torch.float64))
+    assert ((chosen >= 0) & (chosen < 5)).all()
 
 
 def test_the_same_seed_gives_the_same_texts_whatever_else_was_drawn() -> None:
@@ -380,7 +389,7 @@ def test_half_precision_weights_decode_what_mixed_precision_training_computes() 
     model.eval()
     with torch.no_grad():
         own = model(ids).logits.float()
-        with generation.decoding(model):
+        with decoding.decoding(model):
             short = model(ids).logits.float()
         exact = model.float()(ids).logits
     assert not torch.equal(short, own)
@@ -389,7 +398,7 @@ def test_half_precision_weights_decode_what_mixed_precision_training_computes() 
 
 def test_an_error_inside_leaves_the_adapter_as_it_was() -> None:
     model = adapted(llama()).train()
-    with pytest.raises(ZeroDivisionError), generation.decoding(model):
+    with pytest.raises(ZeroDivisionError), decoding.decoding(model):
         assert not model.training
         assert any("forward" in vars(module) for module in model.modules())
         raise ZeroDivisionError

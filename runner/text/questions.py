@@ -19,7 +19,6 @@ from runner.text.templates import Refused
 def ask(samples: Sequence[Sample], tokenizer: Any, settings: recipe.Dataset, prefill: str, most: int) -> Encoded:
     """All prompts of a split as token rows, and beside each what it asks. Faults are gathered in `problems`.
 
-    The labels of a row are its own tokens: the model's loss on its prompts is what a reloaded adapter is known by.
     A prompt of more than `most` tokens is a fault, or left out where the recipe says `overflow: drop`.
     """
     encoded = Encoded()
@@ -36,7 +35,7 @@ def ask(samples: Sequence[Sample], tokenizer: Any, settings: recipe.Dataset, pre
         if len(ids) > most:
             _too_long(encoded, sample, len(ids), settings, most)
             continue
-        encoded.rows.append(TokenRow(ids, [NOT_LEARNED, *ids[1:]], sample.place))
+        encoded.rows.append(TokenRow(ids, [NOT_LEARNED] * len(ids), sample.place))
         prompt = example.prompt if isinstance(example.prompt, str) else [asdict(turn) for turn in example.prompt]
         encoded.asked.append(Asked(text, json.dumps(prompt, ensure_ascii=False), example.columns))
     return encoded
