@@ -25,7 +25,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "recipes" / "arithmetic" / "train.jsonl"
 SKIPPED = 2
-LENGTH, GROUP, BATCH, RATE, TEMPERATURE = 24, 8, 32, 1e-4, 0.8
+LENGTH, GROUP, BATCH, RATE, TEMPERATURE = 24, 8, 32, 5e-4, 0.8
 BRIEF = {"minimum": 1, "maximum": 2, "unit": "words", "edge": 20}
 ADAPTER = {"r": 16, "lora_alpha": 16, "lora_dropout": 0.0, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
 FAST = {"gradient_checkpointing": False, "model_init_kwargs": {"dtype": "bfloat16"}}

@@ -65,6 +65,13 @@ def _parser() -> argparse.ArgumentParser:
     preview.add_argument("--row", type=int, default=1, metavar="N", help="which training row, from 1")
     preview.set_defaults(run=_preview)
 
+    rewards = verbs.add_parser("rewards", help="try the rewards of a recipe for `task: grpo`")
+    actions = rewards.add_subparsers(title="what to do with them", required=True, metavar="ACTION")
+    check = _with_recipe(actions.add_parser("check", help="score completions, and say how far the scores spread"))
+    check.add_argument("--prompts", type=int, metavar="N", help="sample completions of so many prompts; 8 by default")
+    check.add_argument("--completions", metavar="FILE", help="score the completions of a file, and load no model")
+    check.set_defaults(run=_check_rewards)
+
     train = _with_recipe(verbs.add_parser("train", help="train, evaluate, and push the adapter"))
     train.set_defaults(run=_train)
 
@@ -159,6 +166,32 @@ def _preview(options: argparse.Namespace) -> int:
     from runner import preview
 
     preview.show(settled, options.row, _console())
+    return DONE
+
+
+def _check_rewards(options: argparse.Namespace) -> int:
+    from runner import rewards_check, show, show_rewards
+
+    if options.prompts is not None and options.completions is not None:
+        hint = "leave one of the two out"
+        raise RecipeError(Problem("`--completions` has its own prompts", Place("--prompts"), hint))
+    prompts = 8 if options.prompts is None else options.prompts
+    if prompts < 1:
+        raise RecipeError(Problem(f"there are no completions of {prompts} prompts", Place("--prompts")))
+    recipe, places = _recipe(options.recipe, options)
+    console = _console()
+    for text in options.set:
+        console.print(f"set on the command line: {text}", soft_wrap=True)
+    watcher = show.Watcher(console)
+    if options.completions is None:
+        found = rewards_check.sampled(recipe, places, prompts, watcher)
+    else:
+        found = rewards_check.given(recipe, places, options.completions, watcher)
+    show_rewards.page(
+        found.report, found.answers, rewards_check.warnings(found.report, recipe), found.directory, console
+    )
+    sys.stdout.flush()  # before what is wrong, which goes elsewhere
+    rewards_check.judge(found.report, recipe, places)
     return DONE
 
 

@@ -110,7 +110,7 @@ def _laid_out(weight: torch.Tensor, bias: torch.Tensor | None) -> Forward:
 
 
 def _fits(weight: torch.Tensor) -> bool:
-    return weight.device.type == "cpu" and weight.dtype == torch.bfloat16
+    return bool(weight.device.type == "cpu" and weight.dtype == torch.bfloat16)
 
 
 def _lays_out() -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,12 +58,18 @@ def sample(
 def _plain(model: PreTrainedModel) -> bool:
     """Whether the model says what the decoder needs: its forward takes a mask and a cache and keeps no other state."""
     stateful = getattr(model, "_is_stateful", False) or model.config.is_encoder_decoder
-    return not stateful and {"attention_mask", "past_key_values", "use_cache"} <= _accepted(type(model))
+    return not stateful and {"attention_mask", "past_key_values", "use_cache"} <= _accepted(model)
+
+
+def _accepted(model: PreTrainedModel) -> frozenset[str]:
+    """The arguments that the model's class takes."""
+    kind: Any = type(model)
+    return _arguments(kind.forward)
 
 
 @functools.cache
-def _accepted(kind: type[PreTrainedModel]) -> frozenset[str]:
-    return frozenset(inspect.signature(kind.forward).parameters)
+def _arguments(function: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
 
 
 def _divisible(cache: Any) -> bool:
@@ -121,7 +127,7 @@ def _padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[tor
 
 def _forward(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, cache: Any) -> tuple[torch.Tensor, Any]:
     """The logits behind the last token of each row, (rows, vocabulary), and the cache that goes on from there."""
-    accepted = _accepted(type(model))
+    accepted = _accepted(model)
     named: dict[str, Any] = {}
     if "position_ids" in accepted:
         # A place in the text is counted from the prompt's first token, however much filling stands before it.

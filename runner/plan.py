@@ -102,7 +102,10 @@ def make(
         sizes,
         device,
         str(packing.value),
-        lambda micro: fits(micro, stage, bool(checkpointing.value)),
+        lambda micro: (
+            fits(micro, stage, bool(checkpointing.value))
+            and (micro == 1 or choices.is_quick(settings.grpo, device, micro * longest))
+        ),
     )
     estimate = (
         memory.estimate(architecture, load(batch.micro, stage, bool(checkpointing.value))) if architecture else None

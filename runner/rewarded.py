@@ -47,15 +47,16 @@ def samples(plan: Plan, adapted: PeftModel, tokenizer: PreTrainedTokenizerBase, 
 
 
 def metrics(found: Sequence[dict[str, Any]], baseline: bool) -> dict[str, dict[str, float | None]]:
-    """The mean of the total, `reward`, and of each reward, for both models, of the completions that have a score."""
+    """The mean of the total, `reward`, and of each reward, for both models, of the completions that have a score.
+
+    A reward that scored none of the adapter's is left out.
+    """
     if not found:
         return {}
     return {
-        name: {
-            "base": _mean(found, "base_scores", name) if baseline else None,
-            "adapter": _mean(found, "adapter_scores", name),
-        }
+        name: {"base": _mean(found, "base_scores", name) if baseline else None, "adapter": mean}
         for name in found[0]["adapter_scores"]
+        if (mean := _mean(found, "adapter_scores", name)) is not None
     }
 
 
@@ -75,10 +76,10 @@ def _answers(
 
 def _scores(scores: Scores, number: int) -> dict[str, float | None]:
     each = {reward.name: reward.scores[number].value for reward in scores.rewards}
-    total = sum(reward.weight * (reward.scores[number].value or 0.0) for reward in scores.rewards)
-    return {"reward": total, **{f"reward/{name}": value for name, value in each.items()}}
+    paid = [reward.weight * value for reward in scores.rewards if (value := reward.values[number]) is not None]
+    return {"reward": sum(paid) if paid else None, **{f"reward/{name}": value for name, value in each.items()}}
 
 
-def _mean(found: Sequence[dict[str, Any]], which: str, name: str) -> float:
+def _mean(found: Sequence[dict[str, Any]], which: str, name: str) -> float | None:
     values = [entry[which][name] for entry in found if entry[which][name] is not None]
-    return float(sum(values)) / max(len(values), 1)
+    return float(sum(values)) / len(values) if values else None

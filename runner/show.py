@@ -141,7 +141,11 @@ class Watcher:
             self.say(f"going on from step {event['step']} of {self.total}")
         self.close()
         if self.console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.fields[facts]}"))
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=30, complete_style="green", finished_style="green"),
+                TextColumn("{task.fields[facts]}"),
+            )
             self.bar = Progress(*columns, console=self.console)
             self.bar.add_task("training", total=self.total, completed=event["step"], facts="")
             self.bar.start()

@@ -97,7 +97,7 @@ def train(recipe: Recipe, places: Source, watcher: Watcher) -> int:
     directory = Path(plan.directory)
     signals = Signals()
     confinement.protect_from_rewards()
-    with _alone(directory):
+    with alone(directory):
         before = runfile.read(directory)
         _check_same(before, plan.recipe, directory)
         target = asdict(recipe.output.hub) if recipe.output.hub else None
@@ -122,7 +122,7 @@ def push(directory: Path, recipe_of: Mapping[str, Any], watcher: Watcher) -> Non
         raise RecipeError(
             Problem(f"the recipe of `{directory}` names no repository", hint="set `output.hub.repository` and run it")
         )
-    with _alone(directory):
+    with alone(directory):
         pushed = repository.push(directory, Hub(**hub_settings), os.environ, watcher.say)
         runfile.update(directory, status="done", exit_code=DONE, hub=asdict(pushed), pushed_to=hub_settings)
     watcher.say(f"{'nothing new to push' if pushed.unchanged else 'pushed'}: {pushed.url}")
@@ -246,7 +246,7 @@ def _comparable(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
+def alone(directory: Path) -> Iterator[None]:
     """Hold a run's directory: two processes must not write to it.
 
     Raises RunError where it cannot be had, and where its disk turns out to be full while it is held.

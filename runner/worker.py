@@ -1,6 +1,6 @@
 """The main path right of the torch line: one stage of a settled plan, in one process of possibly several.
 
-    python -m runner.worker prepare|train|evaluate plan.json
+    python -m runner.worker prepare|rehearse|train|evaluate plan.json
 
 The supervisor starts it with RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set. A fault that a person can
 put right is written to the file that TUNESMITH_FAULT names, and the process exits with the fault's own code.
@@ -69,6 +69,10 @@ def _run(stage: str, plan: Plan, stop: Stop) -> None:
         from runner import prepare
 
         prepare.run(plan)
+    elif stage == "rehearse":
+        from runner import rehearse
+
+        rehearse.run(plan)
     elif stage == "train":
         os.environ.update(trackers.environment(plan.recipe.tracking, Path(plan.directory), os.environ))
 

@@ -45,7 +45,7 @@ QUIET = {
 class Stage:
     """One stage of a run: its name, how many processes it takes, and where they write."""
 
-    name: str  # prepare | train | evaluate
+    name: str  # prepare | rehearse | train | evaluate
     processes: int
     device: str  # cpu | cuda
     directory: Path

@@ -43,7 +43,7 @@ NO_END: frozenset[int] = frozenset()
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14], [5, 6]]
 
 
-def llama(vocabulary: int = VOCABULARY, spread: float = 0.3) -> LlamaForCausalLM:
+def llama(vocabulary: int = VOCABULARY, spread: float = 0.3, **more: Any) -> LlamaForCausalLM:
     torch.manual_seed(3)
     return LlamaForCausalLM(
         LlamaConfig(
@@ -58,6 +58,7 @@ def llama(vocabulary: int = VOCABULARY, spread: float = 0.3) -> LlamaForCausalLM
             pad_token_id=0,
             bos_token_id=1,
             eos_token_id=2,
+            **more,
         )
     ).eval()
 
@@ -381,9 +382,15 @@ def test_a_disabled_adapter_takes_no_part() -> None:
     assert ours == by_generate(llama(), PROMPTS, NO_END, 12)
 
 
-def test_half_precision_weights_decode_what_mixed_precision_training_computes() -> None:
+@pytest.mark.parametrize("biased", [False, True])
+def test_half_precision_weights_decode_what_mixed_precision_training_computes(biased: bool) -> None:
     """The logits, with the short way, are as near to exact ones as PEFT's own forward is."""
-    model = adapted(llama().to(torch.bfloat16))
+    model = llama(attention_bias=biased, mlp_bias=biased)
+    torch.manual_seed(4)
+    for name, weight in model.named_parameters():
+        if name.endswith("bias"):
+            nn.init.normal_(weight)
+    model = adapted(model.to(torch.bfloat16))
     assert {weight.dtype for name, weight in model.named_parameters() if "lora_" in name} == {torch.float32}
     ids = torch.tensor([PROMPTS[2]])
     model.eval()
@@ -393,6 +400,7 @@ def test_half_precision_weights_decode_what_mixed_precision_training_computes() 
             short = model(ids).logits.float()
         exact = model.float()(ids).logits
     assert not torch.equal(short, own)
+    assert exact.std() > 0.1
     assert (short - exact).abs().mean() < 1.5 * (own - exact).abs().mean()
 
 

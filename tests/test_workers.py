@@ -177,7 +177,7 @@ def test_a_worker_that_met_a_full_disk_says_so(tmp_path: Path) -> None:
 def test_a_full_disk_is_no_traceback_of_the_supervisor(tmp_path: Path) -> None:
     with (
         pytest.raises(RunError, match="cannot write to .*: No space left on device"),
-        supervise._alone(tmp_path / "run"),
+        supervise.alone(tmp_path / "run"),
         open("/dev/full", "w", encoding="utf-8") as full,
     ):
         full.write("x")

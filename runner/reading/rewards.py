@@ -43,9 +43,9 @@ def problems(values: dict[str, Any], places: Places, directory: str, wrong: set[
             yield from error.problems
         if function is None:
             continue
-        where = _place(places, index, "options")
+        unknown = (name for name in reward["options"] if name not in function.options)  # their faults come first
         for fault in signature.check_options(function, reward["options"]):
-            yield Problem(fault.message, where, fault.hint)
+            yield Problem(fault.message, _place(places, index, "options", next(unknown, "")), fault.hint)
         reward["function"] = function.name
         reward["name"] = reward["name"] or (reward["use"] or function.name)
         name = reward["name"]
@@ -89,8 +89,8 @@ def _settle(reward: dict[str, Any], places: Places, directory: str, index: int) 
             hint = f"a similar name exists: `{similar}`" if similar else f"the names are {listed(names)}"
             raise RecipeError(Problem(f"no reward called `{reward['use']}` ships", _place(places, index, "use"), hint))
         reward["file"] = str(BUNDLED / f"{reward['use']}.py")
-    else:
-        reward["file"] = paths.python(reward["file"], directory, _place(places, index, "file"))
+        return signature.read(Path(reward["file"]))
+    reward["file"] = paths.python(reward["file"], directory, _place(places, index, "file"))
     return signature.read(Path(reward["file"]), reward["function"])
 
 
@@ -104,6 +104,6 @@ def _requirements(reward: dict[str, Any], places: Places, directory: str, index:
         reward["requirements"] = path
 
 
-def _place(places: Places, index: int, key: str) -> Place:
-    written = closest(places, ("rewards", index, key))
+def _place(places: Places, index: int, *keys: str) -> Place:
+    written = closest(places, ("rewards", index, *keys))
     return written.value if written else Place("")

@@ -57,7 +57,8 @@ def _rewards(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
             hint = "`use` names a reward that ships with Tunesmith, `file` a Python file of your own"
             yield settings.problem(where, f"`rewards[{index}]` has {what}", hint)
         if reward["use"] is not None and reward["function"] is not None:
-            yield settings.problem(where, f"`rewards[{index}]` has a `function`, and `use` names one already")
+            message = f"`rewards[{index}]` has a `function`, and `use` names one already"
+            yield settings.problem(where, message, "take `function` away")
     if all(reward["weight"] == 0 for reward in rewards):
         yield settings.problem(keys, "every reward has the weight 0, so that nothing is learned")
 

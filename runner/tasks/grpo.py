@@ -33,7 +33,7 @@ from trl import GRPOConfig, GRPOTrainer
 from runner import batches, generation, learned_head, model, reload, rollouts, scoring, training
 from runner.adapters import ADAPTERS
 from runner.batches import Order
-from runner.generation import Sampling
+from runner.drawing import Sampling
 from runner.plan import Plan
 from runner.rewards.contract import Scores
 from runner.rewards.pool import Pool
@@ -61,6 +61,8 @@ class Trainer(GRPOTrainer):
         self.rows: list[dict[str, Any]] = []  # of the completions that are being sampled and scored
         self.ids: list[list[int]] = []
         self.scores: Scores | None = None
+        self.spent = {"generation": 0.0, "rewards": 0.0}  # seconds since the last report
+        self.reported: dict[str, Any] = {}
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         return DataLoader(self.train_dataset, batch_sampler=Rounds(self.plan, self.rank), collate_fn=list)
@@ -80,7 +82,7 @@ class Trainer(GRPOTrainer):
             unwrapped = self.accelerator.unwrap_model(self.model)
             found = generation.sample(unwrapped, prompts, copies, self.sampling, seed)
             self.ids, chances = [completion.tokens for completion in found], None
-        self._metrics["train"]["seconds/generation"].append(time.monotonic() - started)
+        self.spent["generation"] += time.monotonic() - started
         return self.ids, chances
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -90,7 +92,7 @@ class Trainer(GRPOTrainer):
         found: dict[str, Any] = super()._generate_and_score_completions(inputs)
         scored: Scores | None = self.scores
         assert scored is not None
-        self._metrics["train"]["seconds/rewards"].append(scored.seconds)
+        self.spent["rewards"] += scored.seconds
         calls = sum(len(reward.scores) for reward in scored.rewards)
         failed = sum(score.fault is not None for reward in scored.rewards for score in reward.scores)
         self._metrics["train"]["faults"].append(failed / max(calls, 1))
@@ -154,7 +156,7 @@ class Trainer(GRPOTrainer):
         ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
         for number, (row, ids) in enumerate(zip(self.rows, self.ids, strict=True)):
             each = {reward.name: reward.scores[number] for reward in scored.rewards}
-            values = [reward.weight * (reward.scores[number].value or 0.0) for reward in scored.rewards]
+            paid = [reward.weight * value for reward in scored.rewards if (value := reward.values[number]) is not None]
             faults = {name: score.fault for name, score in each.items() if score.fault}
             self.log_of_rollouts.completion(
                 {
@@ -164,7 +166,7 @@ class Trainer(GRPOTrainer):
                     "file": row["file"],
                     "line": row["line"],
                     "scores": {name: score.value for name, score in each.items()},
-                    "total": sum(values),
+                    "total": sum(paid) if paid else None,
                     "advantage": advantages[number],
                     "tokens": len(ids),
                     "cut": ids[-1] not in ends,
@@ -184,7 +186,11 @@ class Trainer(GRPOTrainer):
 
     def described(self, first: int, last: int, logs: dict[str, Any]) -> dict[str, Any]:
         """What is reported of the steps after `first` up to `last`, beside their loss; a warning where it is due."""
+        # Steps on the same completions sample none, and what was logged of those stands for them too.
+        self.reported |= logs
+        logs = self.reported
         tokens = round(logs["completions/mean_length"] * self.plan.batch.effective * (last - first))
+        spent, self.spent = self.spent, dict.fromkeys(self.spent, 0.0)
         shares = {
             "without_signal": logs["frac_reward_zero_std"],
             "cut": logs["completions/clipped_ratio"],
@@ -203,11 +209,7 @@ class Trainer(GRPOTrainer):
             "entropy": logs.get("entropy"),
             "length": logs["completions/mean_length"],
             **shares,
-            "seconds_of": {
-                "generation": logs["seconds/generation"],
-                "rewards": logs["seconds/rewards"],
-                "update": logs["step_time"] - logs["seconds/generation"] - logs["seconds/rewards"],
-            },
+            "seconds_of": {**spent, "update": logs["step_time"] * (last - first) - sum(spent.values())},
             "warnings": self.guard.look(shares),
         }
 
