@@ -149,8 +149,19 @@ def test_several_functions_need_a_name(tmp_path: Path) -> None:
 
 
 def test_a_function_that_is_not_there(tmp_path: Path) -> None:
-    ((_, message, hint),) = told(recipe_with(tmp_path, {"file": "own.py", "function": "frist"}, own=TWO))
-    assert (message, hint) == ("the reward file has no function `frist`", "a similar function exists: `first`")
+    assert told(recipe_with(tmp_path, {"file": "own.py", "function": "frist"}, own=TWO)) == [
+        ("my recipe.yaml:6", "the reward file has no function `frist`", "a similar function exists: `first`")
+    ]
+    ((place, message, hint),) = told(recipe_with(tmp_path, {"file": "own.py"}, own="x = 1\n"))
+    assert (place, message) == ("my recipe.yaml:5", "the reward file has no public function")
+    assert hint is not None and "`def reward(prompt, completion, example)`" in hint
+
+
+def test_a_reward_file_is_shown_from_the_working_directory(here: Path) -> None:
+    (here / "lib").mkdir()
+    (here / "lib" / "own.py").write_text("def own(:\n")
+    place = only(recipe_with(here, {"file": "lib/own.py"})).place
+    assert place is not None and str(place) == "lib/own.py:1:9"
 
 
 def test_one_name_for_two(tmp_path: Path) -> None:
@@ -170,7 +181,6 @@ def test_one_name_for_two(tmp_path: Path) -> None:
     [
         ("def own(prompt, completion, example)\n    return 1\n", 1, "the reward file is not Python: expected `:`"),
         ("import json\n\n\nreturn 1\n", 4, "`return` outside function"),
-        ("x = 1\n", 0, "the reward file has no public function"),
         ("def own(prompt, completion):\n    return 1\n", 1, "takes two values by position, and is called with three"),
         (
             "\n\ndef own(prompt, completion, example, *values):\n    return 1\n",

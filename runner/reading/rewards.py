@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import runner
 from runner import recipe
+from runner.data.rows import shown
 from runner.errors import Place, Problem, RecipeError, UserError, listed
 from runner.nearest import nearest
 from runner.reading import paths
@@ -40,7 +42,7 @@ def problems(values: dict[str, Any], places: Places, directory: str, wrong: set[
         try:
             function = _settle(reward, places, directory, index)
         except UserError as error:
-            yield from error.problems
+            yield from (_shown(problem, reward, places, index) for problem in error.problems)
         if function is None:
             continue
         unknown = (name for name in reward["options"] if name not in function.options)  # their faults come first
@@ -92,6 +94,16 @@ def _settle(reward: dict[str, Any], places: Places, directory: str, index: int) 
         return signature.read(Path(reward["file"]))
     reward["file"] = paths.python(reward["file"], directory, _place(places, index, "file"))
     return signature.read(Path(reward["file"]), reward["function"])
+
+
+def _shown(problem: Problem, reward: Mapping[str, Any], places: Places, index: int) -> Problem:
+    """A problem of a reward file, with its path as it is shown; one of no line stands where the recipe names it."""
+    place = problem.place
+    if place is None or place.file != reward["file"]:
+        return problem
+    if not place.line:
+        return replace(problem, place=_place(places, index, "file" if reward["function"] is None else "function"))
+    return replace(problem, place=replace(place, file=shown(place.file)))
 
 
 def _requirements(reward: dict[str, Any], places: Places, directory: str, index: int) -> Iterator[Problem]:

@@ -29,6 +29,7 @@ FIRST_KEYS = {"model": "name", "dataset": "train", "adapter": "type", "output": 
 PATTERNS = {
     keys.NAME: "must be 1 to 96 letters, digits, `.`, `_` or `-`, and begin with a letter or digit",
     keys.REPOSITORY: "must be `owner/name`, each of letters, digits, `.`, `_` or `-`",
+    keys.VARIABLE: "must be the name of a variable: letters, digits and `_`, and no digit first",
 }
 # What other tools call our keys.
 OTHER_NAMES = {

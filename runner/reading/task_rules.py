@@ -78,7 +78,7 @@ def _grpo_zero(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
         return
     if stage == 3:
         message = "`deepspeed.zero_stage: 3` gathers all weights for each sampled token, which takes hours a step"
-        yield settings.problem(keys, message, "use stage 2 or less, or `grpo.engine: vllm`")
+        yield settings.problem((keys[0],), message, "use stage 2 or less, or `grpo.engine: vllm`")
     if settings[keys[2]] == "parameters":
         message = "`deepspeed.offload: parameters` needs ZeRO stage 3, which cannot sample completions"
         yield settings.problem((keys[2],), message, "use `offload: optimizer`, or `grpo.engine: vllm`")

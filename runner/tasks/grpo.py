@@ -93,9 +93,9 @@ class Trainer(GRPOTrainer):
         scored: Scores | None = self.scores
         assert scored is not None
         self.spent["rewards"] += scored.seconds
-        calls = sum(len(reward.scores) for reward in scored.rewards)
-        failed = sum(score.fault is not None for reward in scored.rewards for score in reward.scores)
-        self._metrics["train"]["faults"].append(failed / max(calls, 1))
+        failed = [float(score.fault is not None) for reward in scored.rewards for score in reward.scores]
+        everywhere = self.accelerator.gather(torch.tensor(failed, device=self.accelerator.device))
+        self._metrics["train"]["faults"].append(everywhere.mean().item())
         if self.use_vllm:
             self._check_canary()
         self._keep(scored, found["advantages"].tolist())
@@ -156,7 +156,7 @@ class Trainer(GRPOTrainer):
         ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
         for number, (row, ids) in enumerate(zip(self.rows, self.ids, strict=True)):
             each = {reward.name: reward.scores[number] for reward in scored.rewards}
-            paid = [reward.weight * value for reward in scored.rewards if (value := reward.values[number]) is not None]
+            paid = [own.weight * value for own in scored.rewards if (value := each[own.name].value) is not None]
             faults = {name: score.fault for name, score in each.items() if score.fault}
             self.log_of_rollouts.completion(
                 {
@@ -187,8 +187,7 @@ class Trainer(GRPOTrainer):
     def described(self, first: int, last: int, logs: dict[str, Any]) -> dict[str, Any]:
         """What is reported of the steps after `first` up to `last`, beside their loss; a warning where it is due."""
         # Steps on the same completions sample none, and what was logged of those stands for them too.
-        self.reported |= logs
-        logs = self.reported
+        logs = self.reported = self.reported | logs
         tokens = round(logs["completions/mean_length"] * self.plan.batch.effective * (last - first))
         spent, self.spent = self.spent, dict.fromkeys(self.spent, 0.0)
         shares = {
@@ -281,24 +280,26 @@ def with_signal(inputs: dict[str, Any], trainer: Any) -> tuple[dict[str, Any], f
     """A micro-batch without the rows that move nothing, and what its loss has to be multiplied by.
 
     A row whose advantage is 0 has no gradient where the loss has no term beside the advantage's. It still counts in
-    what the loss is divided by, which the factor makes good. At least one row stays: every process steps.
+    what the loss is divided by, which the factor makes good. At least one row stays, and as many on every process:
+    TRL gathers a number for each.
     """
-    alone = trainer.beta == 0 and trainer.top_entropy_quantile == 1.0 and not trainer.aux_loss_enabled
-    advantages, mask = inputs["advantages"], inputs["completion_mask"]
-    moved = advantages != 0
-    if not alone or trainer.entropy_coef or bool(moved.all()):
+    if trainer.beta or trainer.top_entropy_quantile < 1 or trainer.aux_loss_enabled or trainer.entropy_coef:
         return inputs, 1.0
-    if not bool(moved.any()):
-        moved[int(mask.sum(1).clamp(min=1).argmin())] = True
-    rows = len(advantages)
+    moved, mask, rows = inputs["advantages"] != 0, inputs["completion_mask"], len(inputs["advantages"])
+    needed = max(int(trainer.accelerator.gather(moved.sum()).max()), 1)
+    if needed == rows:
+        return inputs, 1.0
+    lengths = mask.sum(1)
+    in_turn = (lengths - moved * (mask.shape[1] + 1)).argsort(stable=True)  # those that move something come first
+    chosen = in_turn[:needed].sort().values
     kept = {
-        name: value[moved] if isinstance(value, torch.Tensor) and value.dim() and len(value) == rows else value
+        name: value[chosen] if isinstance(value, torch.Tensor) and value.dim() and len(value) == rows else value
         for name, value in inputs.items()
     }
     if trainer.loss_type in BY_ROWS:
-        return kept, int(moved.sum()) / rows
+        return kept, needed / rows
     if trainer.loss_type in BY_TOKENS:
-        return kept, float(mask[moved].sum() / mask.sum().clamp(min=1))
+        return kept, float(lengths[chosen].sum() / lengths.sum().clamp(min=1))
     return kept, 1.0
 
 
