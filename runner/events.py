@@ -50,7 +50,8 @@ def truncate(metrics: Path, step: int) -> None:
     """Drop what was logged after a step: a run that goes on from there logs it again."""
     if not metrics.exists():
         return
-    lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines()
+    # `splitlines` would break lines at characters that a completion may hold
+    lines = metrics.read_text(encoding="utf-8", errors="replace").split("\n")
     kept = [line for line in lines if (event := _parsed(line)) and event.get("step", 0) <= step]
     beside = metrics.with_suffix(".unfinished")
     beside.write_text("".join(line + "\n" for line in kept), encoding="utf-8")

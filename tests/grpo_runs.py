@@ -88,7 +88,7 @@ def write_grpo(
 
 def lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a file of JSON lines."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def by_step(directory: Path) -> dict[int, list[dict[str, Any]]]:
