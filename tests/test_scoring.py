@@ -89,7 +89,10 @@ def test_a_pool_is_made_from_a_recipe(tmp_path: Path) -> None:
     assert "each 'Hi' 'abc' {'answer': '4', 'tags': \"['x']\"}" in printed
     assert f"each '[{TEXT}]' 'd' {{'answer': 'None'}}" in printed
     turn = {"role": "assistant", "content": "d"}
-    assert f"batch {['Hi', TURNS]!r} {['abc', [turn]]!r} [4, None] [[1, 2], [3]] ['log_extra', 'log_metric', 'tags']" in printed
+    assert (
+        f"batch {['Hi', TURNS]!r} {['abc', [turn]]!r} [4, None] [[1, 2], [3]] ['log_extra', 'log_metric', 'tags']"
+        in printed
+    )
     assert list((tmp_path / "run" / "scratch" / "rank-0").iterdir()) == []
 
 
