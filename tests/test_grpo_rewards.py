@@ -82,13 +82,16 @@ def changed(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Chang
         text=True,
     )
     directory = run_of(recipe)
-    wait_for(lambda: steps_of(directory) >= 2, process)
-    save(folder / "changing.py", good)
-    wait_for(lambda: bool(told(directory, "reloaded")), process)
-    seen = steps_of(directory)
-    wait_for(lambda: steps_of(directory) >= seen + 2, process)
-    save(folder / "changing.py", bad)
-    output, _ = process.communicate(timeout=SECONDS)
+    try:
+        wait_for(lambda: steps_of(directory) >= 2, process)
+        save(folder / "changing.py", good)
+        wait_for(lambda: bool(told(directory, "reloaded")), process)
+        seen = steps_of(directory)
+        wait_for(lambda: steps_of(directory) >= seen + 2, process)
+        save(folder / "changing.py", bad)
+        output, _ = process.communicate(timeout=SECONDS)
+    finally:
+        process.terminate()  # nothing, once it has ended
     assert process.returncode == 0, output
     return Changed(directory, Command(0, output, ""), (good, bad), adapter)
 
