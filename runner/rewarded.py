@@ -76,8 +76,7 @@ def _answers(
 
 def _scores(scores: Scores, number: int) -> dict[str, float | None]:
     each = {reward.name: reward.scores[number].value for reward in scores.rewards}
-    paid = [reward.weight * value for reward in scores.rewards if (value := reward.values[number]) is not None]
-    return {"reward": sum(paid) if paid else None, **{f"reward/{name}": value for name, value in each.items()}}
+    return {"reward": scores.total(number), **{f"reward/{name}": value for name, value in each.items()}}
 
 
 def _mean(found: Sequence[dict[str, Any]], which: str, name: str) -> float | None:

@@ -174,7 +174,7 @@ def _line(answer: Answer, scores: Scores, number: int, step: int) -> dict[str, A
         "file": answer.file,
         "line": answer.line,
         "scores": {name: score.value for name, score in each.items()},
-        "total": spread.total(scores, number),
+        "total": scores.total(number),
         "cut": answer.cut,
         "faults": {name: score.fault for name, score in each.items() if score.fault},
     }

@@ -82,7 +82,7 @@ def _seconds(seconds: float) -> str:
 def _completions(report: Report, answers: Sequence[Answer], console: Console) -> None:
     """The best and the worst; some, where all score the same."""
     best, worst = spread.extremes(report.totals, SHOWN)
-    apart = bool(worst) and report.totals[best[0]] > report.totals[worst[0]]
+    apart = bool(worst) and report.totals[best[0]] != report.totals[worst[0]]
     for label, numbers in (("best", best), ("worst", worst)) if apart else (("one of all", best),):
         for number in numbers:
             scores = [f"{each.name} {_number(each.values[number])}" for each in report.functions]

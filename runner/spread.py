@@ -44,13 +44,13 @@ class Function:
 
 @dataclass(frozen=True)
 class Report:
-    """What a check found. `totals` are the weighted sums, one a completion; `cut` is None where nobody knows."""
+    """What a check found. `totals` has one item a completion, None without any score; `cut` is None if nobody knows."""
 
     completions: int
     prompts: int
     functions: tuple[Function, ...]
     total: Spread
-    totals: tuple[float, ...]
+    totals: tuple[float | None, ...]
     cut: float | None
 
     @property
@@ -93,7 +93,7 @@ def report(
     `printed` are the first lines that a function printed, by its name.
     """
     functions = tuple(_function(reward, groups, tuple(printed.get(reward.name, ()))) for reward in scores.rewards)
-    totals = tuple(total(scores, number) for number in range(len(groups)))
+    totals = tuple(scores.total(number) for number in range(len(groups)))
     known = [each for each in cut if each is not None]
     return Report(
         completions=len(groups),
@@ -112,11 +112,6 @@ def joined(parts: Sequence[Scores]) -> Scores:
         for each in zip(*(part.rewards for part in parts), strict=True)
     )
     return Scores(rewards, sum(part.seconds for part in parts))
-
-
-def total(scores: Scores, number: int) -> float:
-    """What a completion is paid: the weighted sum of its scores, without those that it does not have."""
-    return sum(reward.weight * (reward.scores[number].value or 0.0) for reward in scores.rewards)
 
 
 def spread(values: Sequence[float | None], groups: Sequence[int]) -> Spread:
@@ -150,9 +145,10 @@ def passed(found: Report, guard: Guard) -> list[Passed]:
     return wrong
 
 
-def extremes(totals: Sequence[float], most: int) -> tuple[list[int], list[int]]:
+def extremes(totals: Sequence[float | None], most: int) -> tuple[list[int], list[int]]:
     """Which completions score best and which worst, best and worst first, none of them twice."""
-    order = sorted(range(len(totals)), key=lambda number: -totals[number])
+    scored = {number: total for number, total in enumerate(totals) if total is not None}
+    order = sorted(scored, key=lambda number: -scored[number])
     best = order[: min(most, -(-len(order) // 2))]
     return best, order[: len(best) - 1 if best else None : -1][:most]
 

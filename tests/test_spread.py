@@ -133,3 +133,9 @@ def test_best_and_worst_are_shown_once(totals: list[float], most: int) -> None:
     ranked = sorted(totals, reverse=True)
     assert [totals[number] for number in best] == ranked[: len(best)]
     assert [totals[number] for number in worst] == ranked[::-1][: len(worst)]
+
+
+def test_a_completion_without_any_score_has_no_total() -> None:
+    found = report(reward("a", 1.0, None), reward("b", 2.0, None), groups=(0, 0))
+    assert found.totals == (3.0, None) and found.total.mean == 3.0
+    assert spread.extremes(found.totals, 2) == ([0], [])

@@ -101,5 +101,10 @@ class Scores:
     rewards: tuple[RewardScores, ...]
     seconds: float
 
+    def total(self, number: int) -> float | None:
+        """What a completion is paid: the weighted sum of the scores that it has; None where it has none."""
+        paid = [each.weight * value for each in self.rewards if (value := each.values[number]) is not None]
+        return sum(paid) if paid else None
+
     def __getitem__(self, name: str) -> RewardScores:
         return next(reward for reward in self.rewards if reward.name == name)

@@ -156,7 +156,6 @@ class Trainer(GRPOTrainer):
         ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
         for number, (row, ids) in enumerate(zip(self.rows, self.ids, strict=True)):
             each = {reward.name: reward.scores[number] for reward in scored.rewards}
-            paid = [own.weight * value for own in scored.rewards if (value := each[own.name].value) is not None]
             faults = {name: score.fault for name, score in each.items() if score.fault}
             self.log_of_rollouts.completion(
                 {
@@ -166,7 +165,7 @@ class Trainer(GRPOTrainer):
                     "file": row["file"],
                     "line": row["line"],
                     "scores": {name: score.value for name, score in each.items()},
-                    "total": sum(paid) if paid else None,
+                    "total": scored.total(number),
                     "advantage": advantages[number],
                     "tokens": len(ids),
                     "cut": ids[-1] not in ends,
