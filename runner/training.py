@@ -251,16 +251,6 @@ class Reporter(TrainerCallback):
         self.tell(event)
 
 
-def apart(distance: float) -> RunError:
-    """The end of a run whose engine does not follow the weights that are trained."""
-    return RunError(
-        Problem(
-            f"vLLM's log-probabilities are {distance:.2f} apart from those of the weights that are trained",
-            hint="what it samples is not what is learned from: use `grpo.engine: transformers`",
-        )
-    )
-
-
 def _wait_for_all() -> None:
     if distributed.is_initialized():
         distributed.barrier()

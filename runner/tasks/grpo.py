@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import PeftModel
 from torch import distributed
 from torch.utils.data import DataLoader
 from transformers import (
@@ -30,17 +29,18 @@ from transformers import (
 )
 from trl import GRPOConfig, GRPOTrainer
 
-from runner import batches, generation, learned_head, model, reload, rollouts, scoring, training
-from runner.adapters import ADAPTERS
+from runner import batches, generation, learned_head, reload, rollouts, scoring, training
+from runner.adapters.attached import attached
 from runner.batches import Order
 from runner.drawing import Sampling
+from runner.errors import Problem, RunError
 from runner.plan import Plan
 from runner.rewards.contract import Scores
 from runner.rewards.pool import Pool
 
-# How a loss counts the rows of a micro-batch: by all tokens of the step, which TRL counts beforehand, by the rows, or
-# by the tokens of the micro-batch.
-BY_STEP, BY_ROWS, BY_TOKENS = ("dapo", "cispo", "vespo"), ("grpo", "sapo", "luspo", "dr_grpo"), ("bnpo",)
+# What a loss is divided by: the rows of a micro-batch, or its tokens. The others divide by all tokens of the step,
+# which TRL has counted beforehand.
+BY_ROWS, BY_TOKENS = ("grpo", "sapo", "luspo", "dr_grpo"), ("bnpo",)
 CANARY = 0.5  # the mean distance of two log-probabilities of a token above which vLLM runs another model than ours
 
 
@@ -150,7 +150,9 @@ class Trainer(GRPOTrainer):
         """Raise RunError where vLLM gives its own samples other log-probabilities than the weights that are trained."""
         distance = self._metrics["train"]["sampling/sampling_logp_difference/mean"][-1]
         if not distance < CANARY:
-            raise training.apart(distance)
+            message = f"vLLM's log-probabilities are {distance:.2f} apart from those of the weights that are trained"
+            hint = "what it samples is not what is learned from: use `grpo.engine: transformers`"
+            raise RunError(Problem(message, hint=hint))
 
     def _keep(self, scored: Scores, advantages: list[float]) -> None:
         ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
@@ -369,11 +371,7 @@ def trainer(
         log_completions=False,
         shuffle_dataset=False,
     )
-    base = model.weights(plan)
-    adapter: Any = ADAPTERS[recipe.adapter.type](recipe.adapter)
-    if recipe.adapter.continue_from:
-        base = PeftModel.from_pretrained(base, recipe.adapter.continue_from, is_trainable=True)
-        adapter = None
+    base, adapter = attached(plan)
     directory = Path(plan.directory)
     if rank == 0:
         rollouts.truncate(directory, step)

@@ -11,14 +11,13 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import PeftModel
 from torch import distributed
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
-from runner import batches, isolation, learned_head, model, training
-from runner.adapters import ADAPTERS
+from runner import batches, isolation, learned_head, training
+from runner.adapters.attached import attached
 from runner.batches import FILLER, MicroBatches, Order
 from runner.plan import Plan
 from runner.text.encoding import NOT_LEARNED
@@ -170,11 +169,7 @@ def trainer(
         padding_free=packed,
         dataset_kwargs={"skip_prepare_dataset": True},
     )
-    base = model.weights(plan)
-    adapter: Any = ADAPTERS[plan.recipe.adapter.type](plan.recipe.adapter)
-    if plan.recipe.adapter.continue_from:
-        base = PeftModel.from_pretrained(base, plan.recipe.adapter.continue_from, is_trainable=True)
-        adapter = None
+    base, adapter = attached(plan)
     callbacks: list[Any] = []
     stopping = plan.recipe.training.early_stopping
     if stopping is not None:

@@ -1,0 +1,22 @@
+"""A plan -> what a trainer is given: the base model and a new adapter to add, or a model that has one already."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peft import PeftModel
+
+from runner import model
+from runner.adapters import ADAPTERS
+from runner.plan import Plan
+
+
+def attached(plan: Plan) -> tuple[Any, Any]:
+    """The model, and PEFT's configuration of the adapter that is to be added to it.
+
+    Where the recipe goes on with an adapter, the model has it, and the configuration is None.
+    """
+    settings, base = plan.recipe.adapter, model.weights(plan)
+    if settings.continue_from:
+        return PeftModel.from_pretrained(base, settings.continue_from, is_trainable=True), None
+    return base, ADAPTERS[settings.type](settings)
