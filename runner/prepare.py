@@ -24,7 +24,7 @@ import runner
 from runner import microbatch, model
 from runner.data import dataset
 from runner.data.dataset import Data, Rejected, Sample
-from runner.data.formats import Question
+from runner.data.examples import Question
 from runner.errors import DataError, Problem
 from runner.events import tell
 from runner.plan import Plan

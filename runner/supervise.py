@@ -39,7 +39,7 @@ from runner import (
 from runner import plan as plans
 from runner.choices import Conflict, Rows
 from runner.data import dataset
-from runner.data.formats import Example, Instruction, Question
+from runner.data.examples import Example, Instruction, Question
 from runner.errors import (
     DONE,
     Interrupted,

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from runner.data.formats import Chat, Message
+from runner.data.examples import Chat, Message
 
 MISTRAL = (
     "{{ bos_token }}"

@@ -12,7 +12,7 @@ import pytest
 from runner import recipe
 from runner.data import dataset
 from runner.data.dataset import Data
-from runner.data.formats import Instruction
+from runner.data.examples import Instruction
 from runner.errors import DataError
 
 CHAT = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}

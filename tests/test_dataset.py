@@ -16,7 +16,7 @@ from samples import CHAT, pair, prompts, read, refused, source, told, write
 
 from runner import recipe
 from runner.data import dataset
-from runner.data.formats import Chat, Instruction
+from runner.data.examples import Chat, Instruction
 from runner.data.rows import Fault, Row
 from runner.errors import DataError, Place, report
 

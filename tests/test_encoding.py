@@ -13,7 +13,7 @@ from settled import recipe_of
 
 from runner import recipe
 from runner.data.dataset import FileLedger, Ledger, Sample
-from runner.data.formats import Chat, Instruction, Message
+from runner.data.examples import Chat, Instruction, Message
 from runner.errors import DataError, Place
 from runner.text import encoding
 from runner.text.encoding import NOT_LEARNED, NOTHING_LEARNED, REFUSED, TOO_LONG, Encoded, TokenRow

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.data import formats
-from runner.data.formats import Chat, Instruction, Message
+from runner.data.examples import Chat, Example, Instruction, Message
 from runner.data.rows import Row, TablePlace
 from runner.errors import Place, Problem
 
@@ -23,7 +23,7 @@ def row(values: dict[str, Any]) -> Row:
     return Row(values, Place("data.jsonl", 7), raw=json.dumps(values))
 
 
-def read(values: dict[str, Any], source_format: str = "auto") -> formats.Example | list[Problem]:
+def read(values: dict[str, Any], source_format: str = "auto") -> Example | list[Problem]:
     return formats.read(row(values), source_format)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from families import FAMILIES, LONG, REASONED, SHIPPED, SHORT, shipped, tokenizer_of
 
-from runner.data.formats import Chat
+from runner.data.examples import Chat
 from runner.text import templates, tokens
 
 MASKS = Path(__file__).parent / "masks"

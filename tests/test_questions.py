@@ -14,7 +14,7 @@ from samples import read, source, told, write
 
 from runner import recipe
 from runner.data.dataset import Sample
-from runner.data.formats import Message, Question
+from runner.data.examples import Message, Question
 from runner.errors import Place
 from runner.text import encoding, questions, tokens
 from runner.text.encoding import Encoded

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.data.formats import Chat, Instruction, Message
+from runner.data.examples import Chat, Instruction, Message
 from runner.errors import RecipeError
 from runner.text import templates, tokens
 from runner.text.templates import Refused, Rendered

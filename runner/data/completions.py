@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from runner.data import formats, readers, strict_json
+from runner.data.examples import Question
 from runner.data.rows import Fault, Row
 from runner.errors import DataError, Problem
 from runner.nearest import nearest
@@ -74,7 +75,7 @@ def _answer(row: Row, groups: dict[tuple[bool, str], int]) -> Answer | list[Prob
         question = formats.read(replace(row, values={"prompt": row.values["prompt"]}), "prompt")
         if isinstance(question, list):
             return problems + question
-        assert isinstance(question, formats.Question)
+        assert isinstance(question, Question)
         if isinstance(question.prompt, str):
             text, turns = question.prompt, None
         else:

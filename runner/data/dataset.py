@@ -13,6 +13,7 @@ from random import Random
 
 from runner import recipe
 from runner.data import choice, formats, origins
+from runner.data.examples import Example
 from runner.data.rows import Fault, Row, has_fixed_columns, shown, suffix, text_of
 from runner.errors import DataError, Place, Problem
 
@@ -31,7 +32,7 @@ OVER_LIMIT = "over the limit"
 class Sample:
     """What is learned from one row, and where the row stands."""
 
-    example: formats.Example
+    example: Example
     place: Place
 
 
@@ -217,7 +218,7 @@ def _of_file(problem: Problem, place: Place) -> Problem:
     return replace(problem, place=Place(place.file, 1), hint=problem.hint or CSV_HEADER)
 
 
-def _example(row: Row, source_format: str, role: str) -> formats.Example | list[Problem]:
+def _example(row: Row, source_format: str, role: str) -> Example | list[Problem]:
     if role == "evaluation" and row.split == "train":
         message = "the row says `split: train`, and its source is of `dataset.evaluation`"
         return formats.placed(row, [(message, "name the file in `dataset.train` alone: its `split` is followed there")])

@@ -14,10 +14,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from runner.data import strict_json
+from runner.data.examples import Chat, Example, Instruction, Message, Question
 from runner.data.rows import Row, first_line, has_fixed_columns, text_of
 from runner.errors import Problem, listed
 from runner.nearest import nearest
@@ -53,38 +54,6 @@ MOST_COLUMNS = 10  # that one message names
 PLAIN = re.compile(r"[A-Za-z_][\w-]*")  # what YAML takes as text without quotes
 
 
-@dataclass(frozen=True, slots=True)
-class Instruction:
-    """A prompt and the completion to learn, neither of them empty."""
-
-    prompt: str
-    completion: str
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One turn. `content` is empty at most in a system turn."""
-
-    role: str  # system | user | assistant
-    content: str
-
-
-@dataclass(frozen=True, slots=True)
-class Chat:
-    """A conversation with at least one user turn and one assistant turn."""
-
-    messages: tuple[Message, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A prompt to sample completions for, as text or as turns; the other columns of its row, for reward functions."""
-
-    prompt: str | tuple[Message, ...]
-    columns: str  # a JSON object
-
-
-Example = Instruction | Chat | Question
 Fault = tuple[str, str | None]  # a message and its hint, before they have a place
 
 

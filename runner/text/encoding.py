@@ -10,7 +10,7 @@ from typing import Any
 
 from runner import recipe
 from runner.data.dataset import MOST_SHOWN, Ledger, Rejected, Sample
-from runner.data.formats import Question
+from runner.data.examples import Question
 from runner.errors import DataError, Place, Problem
 from runner.text import templates, tokens
 from runner.text.templates import Refused, Rendered

@@ -9,7 +9,7 @@ from typing import Any
 
 from runner import recipe
 from runner.data.dataset import Sample
-from runner.data.formats import Question
+from runner.data.examples import Question
 from runner.errors import Problem
 from runner.text import encoding, templates, tokens
 from runner.text.encoding import NOT_LEARNED, Asked, Encoded, TokenRow

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from runner.data.formats import Chat, Instruction, Message, Question
+from runner.data.examples import Chat, Instruction, Message, Question
 from runner.errors import Problem, RecipeError
 from runner.text import marks, special_tokens, turns
 from runner.text.turns import Refused

@@ -23,7 +23,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-from runner.data.formats import Message
+from runner.data.examples import Message
 from runner.errors import Problem, RecipeError
 from runner.text import marks, special_tokens
 
