@@ -8,11 +8,11 @@ be scored again.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from runner.data import formats, readers, strict_json
-from runner.data.examples import Question
+from runner.data.examples import Question, plain
 from runner.data.rows import Fault, Row
 from runner.errors import DataError, Problem
 from runner.nearest import nearest
@@ -79,7 +79,7 @@ def _answer(row: Row, groups: dict[tuple[bool, str], int]) -> Answer | list[Prob
         if isinstance(question.prompt, str):
             text, turns = question.prompt, None
         else:
-            text, turns = "\n\n".join(turn.content for turn in question.prompt), [asdict(t) for t in question.prompt]
+            text, turns = "\n\n".join(turn.content for turn in question.prompt), plain(question.prompt)
         asked = json.dumps(text if turns is None else turns, ensure_ascii=False)
     if problems:
         return problems

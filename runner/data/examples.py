@@ -6,6 +6,7 @@ for all rows, which give each tool the keys of every other.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -57,3 +58,8 @@ class Question:
 
 
 Example = Instruction | Chat | Question
+
+
+def plain(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """Turns without calls as everybody writes them: a role and a content each."""
+    return [{"role": message.role, "content": message.content} for message in messages]

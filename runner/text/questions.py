@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from runner import recipe
 from runner.data.dataset import Sample
-from runner.data.examples import Question
+from runner.data.examples import Question, plain
 from runner.errors import Problem
 from runner.text import encoding, templates, tokens
 from runner.text.encoding import NOT_LEARNED, Asked, Encoded, TokenRow
@@ -36,7 +35,7 @@ def ask(samples: Sequence[Sample], tokenizer: Any, settings: recipe.Dataset, pre
             _too_long(encoded, sample, len(ids), settings, most)
             continue
         encoded.rows.append(TokenRow(ids, [NOT_LEARNED] * len(ids), sample.place))
-        prompt = example.prompt if isinstance(example.prompt, str) else [asdict(turn) for turn in example.prompt]
+        prompt = example.prompt if isinstance(example.prompt, str) else plain(example.prompt)
         encoded.asked.append(Asked(text, json.dumps(prompt, ensure_ascii=False), example.columns))
     return encoded
 
