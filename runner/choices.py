@@ -193,8 +193,8 @@ def engine(settings: recipe.Recipe, machine: Machine) -> Choice | None:
     asked, lacking = settings.grpo.engine, None
     if "vllm" in machine.missing:
         lacking = "the package `vllm` is not installed"
-    elif not machine.devices:
-        lacking = "there is no CUDA device"
+    elif not machine.devices and not machine.vllm_for_cpus:
+        lacking = "there is no CUDA device, and `vllm` is not its build for CPUs"
     if asked == "vllm" and lacking:
         raise Conflict(f"vLLM cannot be used: {lacking}", ("grpo", "engine"), "`auto` takes what there is")
     if asked != "auto":

