@@ -66,7 +66,12 @@ def test_an_engine_that_is_not_here_is_refused() -> None:
         ("grpo", "engine"), "vLLM cannot be used: the package `vllm` is not installed",
     )  # fmt: skip
     error = conflict("grpo.engine=vllm", where=replace(CPU, missing=frozenset()))
-    assert error.message == "vLLM cannot be used: there is no CUDA device"
+    assert error.message == "vLLM cannot be used: there is no CUDA device, and `vllm` is not its build for CPUs"
+
+
+def test_its_build_for_cpus_needs_no_device() -> None:
+    found = plan_of("grpo.engine=vllm", where=replace(CPU, missing=frozenset(), vllm_for_cpus=True)).engine
+    assert found == choices.Choice("vllm", "the recipe says so")
 
 
 def test_other_tasks_have_none() -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from reward_pools import processes_of
 from small_recipe import write
 
 from runner import recipe, scoring
-from runner.errors import UserError
+from runner.errors import RunError, UserError
 from runner.reading import check
 from runner.recipe import Guard
-from runner.rewards.contract import Batch
-from runner.scoring import Watch
+from runner.rewards.contract import Batch, Settings
+from runner.rewards.pool import Pool
+from runner.scoring import Judge, Watch
 
 GUARD = Guard(without_signal=0.5, cut=0.5, faults=0.2)
 TURNS = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
@@ -170,3 +173,43 @@ def test_each_thing_is_said_by_itself() -> None:
     assert len(watch.look(shares(1.0, 0.0, 1.0))) == 2
     found = [watch.look(shares(1.0, 1.0, 1.0)) for _ in range(10)]
     assert [len(each) for each in found] == [0, 0, 0, 0, 0, 1, 0, 0, 0, 0]
+
+
+SLOW = """
+import time
+
+def slow(prompt, completion, example):
+    time.sleep(0.4)
+    return float(completion)
+"""
+
+
+def judged(tmp_path: Path, code: str, on_error: str = "zero") -> Judge:
+    (tmp_path / "slow.py").write_text(code)
+    settings = Settings("slow", tmp_path / "slow.py", "slow", timeout=5.0, on_error=on_error)  # type: ignore[arg-type]
+    return Judge(Pool([settings], 1, tmp_path / "scratch", lambda event: None))
+
+
+def test_a_judge_scores_while_something_else_goes_on(tmp_path: Path) -> None:
+    with judged(tmp_path, SLOW) as judge:
+        for number in (1, 2):
+            started = time.monotonic()
+            judge.begin(Batch(number, 0.0, [{}], ["p"], [str(number)]))
+            assert time.monotonic() - started < 0.3
+            scores = judge.scores()
+            assert scores["slow"].values == [float(number)] and scores.seconds >= 0.4
+    assert processes_of(tmp_path / "scratch") == []
+
+
+def test_a_judge_raises_where_its_scores_are_asked_for(tmp_path: Path) -> None:
+    with judged(tmp_path, SLOW.replace("float(completion)", "1 / 0"), "fail") as judge:
+        judge.begin(Batch(1, 0.0, [{}], ["p"], ["1"]))
+        with pytest.raises(RunError, match="division by zero"):
+            judge.scores()
+    assert processes_of(tmp_path / "scratch") == []
+
+
+def test_a_judge_that_nobody_waits_for_leaves_nothing(tmp_path: Path) -> None:
+    with judged(tmp_path, SLOW) as judge:
+        judge.begin(Batch(1, 0.0, [{}], ["p"], ["1"]))
+    assert processes_of(tmp_path / "scratch") == []

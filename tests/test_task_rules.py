@@ -173,6 +173,39 @@ def test_luspo_is_a_loss_of_whole_completions(tmp_path: Path) -> None:
     assert told(path) == [("`loss_type: luspo` is a loss of whole completions", 8, hint)]
 
 
+@pytest.mark.parametrize(
+    ("loss", "key", "hint"),
+    [
+        ("cispo", "epsilon", "`cispo` is bounded by `epsilon_high` alone"),
+        ("cispo", "delta", "`cispo` is bounded by `epsilon_high` alone"),
+        ("sapo", "epsilon_high", "take it away"),
+        ("vespo", "delta", "take it away"),
+    ],
+)
+def test_a_loss_without_bounds_takes_none(tmp_path: Path, loss: str, key: str, hint: str) -> None:
+    path = write(tmp_path, GRPO + f"grpo:\n  loss_type: {loss}\n  {key}: 1.5\n")
+    assert told(path) == [(f"`grpo.{key}` means nothing to `loss_type: {loss}`", 9, hint)]
+
+
+@pytest.mark.parametrize("loss", ["loss_type: dapo\n  epsilon: 0.1", "loss_type: cispo\n  epsilon_high: 3"])
+def test_a_loss_with_bounds_takes_its_own(tmp_path: Path, loss: str) -> None:
+    assert check.read(write(tmp_path, GRPO + f"grpo:\n  {loss}\n")).grpo
+
+
+def test_what_vllm_cannot_sample_with(tmp_path: Path) -> None:
+    path = write(tmp_path, GRPO + "grpo:\n  engine: vllm\nadapter:\n  type: dora\n  rank: 600\n")
+    where = "; `grpo.engine` is set on line 8"
+    kinds = "use `adapter.type: lora` or `rslora`, or `grpo.engine: transformers`"
+    message = "vLLM takes adapters up to rank 512, and `adapter.rank` is 600"
+    assert told(path) == [
+        ("vLLM does not know DoRA", 10, kinds + where),
+        (message, 11, "`adapter.rank: 512` is the largest" + where),
+    ]
+    path = write(tmp_path, GRPO.replace("model: {", "model: {quantization: int8, ") + "grpo: {engine: vllm}\n")
+    (message, _, hint) = told(path)[0]
+    assert message == "vLLM cannot sample with weights that are made `int8` as they are loaded"
+
+
 # data and metrics
 
 

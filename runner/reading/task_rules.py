@@ -21,6 +21,8 @@ NOT_GRPO = {
     "training.early_stopping": "leave it out: a run ends after its steps, and checkpoints are kept",
     "training.evaluate_every": "leave it out: held-out prompts are scored at the end",
 }
+CLIPPED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")  # that TRL bounds on both sides
+LARGEST_RANK = 512  # of an adapter that vLLM takes
 SEQUENCE_LOSSES = ("grpo", "luspo", "sapo")  # that TRL can weight by whole completions
 
 
@@ -94,6 +96,33 @@ def _grpo_loss(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
         yield settings.problem(keys, "`loss_type: luspo` is a loss of whole completions", hint)
 
 
+def _grpo_bounds(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    loss = settings[keys[0]]
+    if settings["task"] != "grpo" or loss in CLIPPED_LOSSES:
+        return
+    for key in keys[1:]:
+        kept = loss == "cispo" and key == "grpo.epsilon_high"
+        if settings.written(key) and settings[key] is not None and not kept:
+            hint = "`cispo` is bounded by `epsilon_high` alone" if loss == "cispo" else "take it away"
+            yield settings.problem((key,), f"`{key}` means nothing to `loss_type: {loss}`", hint)
+
+
+def _grpo_engine(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    """What an adapter may be for vLLM to sample with it."""
+    engine, kind, rank, quantization = (settings[key] for key in keys)
+    if settings["task"] != "grpo" or engine != "vllm":
+        return
+    hint = "use `adapter.type: lora` or `rslora`, or `grpo.engine: transformers`"
+    if kind == "dora":
+        yield settings.problem((keys[1], keys[0]), "vLLM does not know DoRA", hint)
+    if rank > LARGEST_RANK:
+        message = f"vLLM takes adapters up to rank {LARGEST_RANK}, and `adapter.rank` is {rank}"
+        yield settings.problem((keys[2], keys[0]), message, f"`adapter.rank: {LARGEST_RANK}` is the largest")
+    if quantization == "int8":
+        message = "vLLM cannot sample with weights that are made `int8` as they are loaded"
+        yield settings.problem((keys[3], keys[0]), message, "use `nf4`, or `grpo.engine: transformers`")
+
+
 def _metrics(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
     task, metrics = settings["task"], settings[keys[0]]
     for metric in metrics:
@@ -130,6 +159,8 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("training.batch_size", "grpo.num_generations"), _grpo_batch),
     (("deepspeed.zero_stage", "grpo.engine", "deepspeed.offload"), _grpo_zero),
     (("grpo.loss_type", "grpo.importance_sampling_level"), _grpo_loss),
+    (("grpo.loss_type", "grpo.epsilon", "grpo.epsilon_high", "grpo.delta"), _grpo_bounds),
+    (("grpo.engine", "adapter.type", "adapter.rank", "model.quantization"), _grpo_engine),
     (("evaluation.metrics",), _metrics),
     (("dataset.train", "dataset.evaluation", "dataset.format"), _formats),
     (("dataset.overflow",), _overflow),
