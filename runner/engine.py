@@ -23,10 +23,10 @@ from runner import model
 from runner.drawing import Sampling
 from runner.errors import Problem, RunError
 from runner.generation import Completion
+from runner.memory import VLLM_SHARE
 from runner.plan import Plan
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM lays its memory out for
-SHARE = 0.3  # of the device's memory: for vLLM's weights and what it keeps of prompts and completions
 AT_ONCE = 4096  # tokens of prompts that are read together; with more, vLLM measures too little memory left
 CANARY_TOKENS = 128
 NOISE = 0.1  # the mean distance of log-probabilities that two programs may have in 16 bits
@@ -55,16 +55,15 @@ class Engine:
             max_model_len=int(plan.max_length.value),
             max_num_seqs=min(plan.batch.effective // plan.processes, 256),
             max_num_batched_tokens=max(AT_ONCE, int(plan.max_length.value)),
-            gpu_memory_utilization=SHARE,
+            gpu_memory_utilization=VLLM_SHARE,
             distributed_executor_backend="external_launcher",
             logprobs_mode="processed_logprobs",  # those that were drawn from, which the loss corrects by
             seed=rank,
         )
 
-    @property
-    def step(self) -> int:
-        """How often the adapter was taken up."""
-        return self.version
+    def close(self) -> None:
+        """Remove the adapter's files."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def follow(self, adapted: PeftModel, prompt: Sequence[int]) -> None:
         """Take the adapter up as it is now. Raises RunError where vLLM then answers as another model.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from runner.architecture import Architecture
 
 RESERVE = 0.15  # share of a device's memory that is left to the libraries and the allocator
+VLLM_SHARE = 0.3  # that vLLM takes where it samples: its own weights, and what it keeps of prompts and completions
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 QUANTIZED_BYTES = {"int8": 1.05, "nf4": 0.56}  # a weight, with its share of the scales
 OPTIMIZER_STATES = {"sgd": 0, "rmsprop": 1, "adagrad": 1, "adafactor": 1, "lion_32bit": 1, "lomo": 0}

@@ -67,6 +67,8 @@ def make(
         architecture = None  # its weights are not here: what follows needs their sizes
     trainable = choices.trainable(settings.adapter, architecture) if architecture else 0
     device_memory = min((device.memory for device in used), default=machine.memory // processes)
+    engine = choices.engine(settings, machine)
+    taken = memory.VLLM_SHARE if engine is not None and engine.value == "vllm" else 0.0
     longest = int(length.value)
     if sizes is not None and packing.value != "bfd":  # which fills every row up to the longest that may be
         longest = max(min(longest, sizes.longest), 1)
@@ -89,7 +91,7 @@ def make(
         if architecture is None:
             return True
         needed = memory.estimate(architecture, load(micro, stage, checkpointing)).total
-        return needed <= device_memory * (1 - memory.RESERVE)
+        return needed <= device_memory * (1 - memory.RESERVE - taken)
 
     zero_stage = choices.zero_stage(settings, processes, quantization, fits)
     stage = int(zero_stage.value)
@@ -122,7 +124,7 @@ def make(
         precision=precision,
         attention=attention,
         packing=packing,
-        engine=choices.engine(settings, machine),
+        engine=engine,
         gradient_checkpointing=checkpointing,
         zero_stage=zero_stage,
         quantization=quantization,

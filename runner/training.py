@@ -208,6 +208,8 @@ class Reporter(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.stepping += time.monotonic() - self.step_began
+        if state.global_step == state.max_steps:
+            control.should_log = True  # also where the last step is none of every so many
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.reported, self.logged_step = time.monotonic(), state.global_step

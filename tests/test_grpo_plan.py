@@ -74,6 +74,17 @@ def test_its_build_for_cpus_needs_no_device() -> None:
     assert found == choices.Choice("vllm", "the recipe says so")
 
 
+def test_vllm_leaves_less_memory_for_training() -> None:
+    with_vllm = replace(machine.named("h100"), missing=frozenset())
+    asked = ("training.batch_size=256", "training.gradient_checkpointing=true")
+    rows = Rows(100, 0, 6000, (6000,))
+    batches = [
+        plan_of(*asked, f"grpo.engine={engine}", where=with_vllm, shape=LLAMA_8B, rows=rows).batch
+        for engine in ("transformers", "vllm")
+    ]
+    assert batches[0].micro > batches[1].micro
+
+
 def test_other_tasks_have_none() -> None:
     instruction = RECIPE.with_name("sft_instruction.yaml")
     settings = check.read(str(instruction), ["model.name=owner/model", "dataset.evaluation=null"])

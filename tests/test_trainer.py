@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from runs import events, run_of, tunesmith, write_recipe
+from transformers import DefaultFlowCallback, TrainerControl, TrainerState, TrainingArguments
 
-from runner import isolation, plan, planfile
+from runner import isolation, plan, planfile, training
 from runner.errors import RunError
 from runner.reading import check
 from runner.workers import Signals, Stage, run
@@ -238,3 +239,16 @@ def test_the_head_for_learned_tokens_has_the_whole_heads_loss(tiny_model: Path) 
     nothing = base(input_ids=ids, labels=torch.full_like(labels, -100), learned_only=True)
     nothing.backward()
     assert nothing.item() == 0.0
+
+
+def test_the_last_step_is_logged_whatever_its_number(tmp_path: Path) -> None:
+    reporter = training.Reporter(lambda first, last, logs: {}, steps_an_epoch=5, tell=lambda event: None)
+    settings, control = TrainingArguments(output_dir=str(tmp_path), logging_steps=2, use_cpu=True), TrainerControl()
+    asked = []
+    for step in range(1, 6):
+        state = TrainerState(global_step=step, max_steps=5, logging_steps=2)
+        control.should_log = False
+        DefaultFlowCallback().on_step_end(settings, state, control)
+        reporter.on_step_end(settings, state, control)
+        asked.append(control.should_log)
+    assert asked == [False, True, False, True, True]

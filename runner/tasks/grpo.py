@@ -364,5 +364,6 @@ def trainer(
     made.append(ready)
     ready.add_callback(CountOn(ready))
     if plan.engine is not None and plan.engine.value == "vllm":
-        ready.engine, ready.use_vllm = Engine(plan, rank, directory / "scratch" / f"engine-{rank}"), True
+        engine = Engine(plan, rank, directory / "scratch" / f"engine-{rank}")
+        ready.engine, ready.use_vllm = stack.enter_context(closing(engine)), True
     return ready
