@@ -75,9 +75,9 @@ def test_its_build_for_cpus_needs_no_device() -> None:
 
 
 def test_vllm_leaves_less_memory_for_training() -> None:
-    with_vllm = replace(machine.named("h100"), missing=frozenset())
+    with_vllm = replace(machine.named("a100-40"), missing=frozenset())
     asked = ("training.batch_size=256", "training.gradient_checkpointing=true")
-    rows = Rows(100, 0, 6000, (6000,))
+    rows = Rows(100, 0, 2000, (2000,))
     batches = [
         plan_of(*asked, f"grpo.engine={engine}", where=with_vllm, shape=LLAMA_8B, rows=rows).batch
         for engine in ("transformers", "vllm")
