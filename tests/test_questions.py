@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import datetime
 import json
 from pathlib import Path
@@ -61,6 +62,15 @@ def test_columns_of_a_csv_file_are_text() -> None:
     Path("a.csv").write_text("prompt,answer,note\nHi,4,\n", encoding="utf-8")
     (found,) = examples(read([source("a.csv", format="prompt")]).train)
     assert (found.prompt, json.loads(found.columns)) == ("Hi", {"answer": "4", "note": ""})
+
+
+def test_a_cell_holds_turns_as_json() -> None:
+    cells = [json.dumps(TURNS), "[1, 2]", '[{"role": "user"', "[]"]
+    with Path("a.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["prompt"], *([cell] for cell in cells)])
+    turns, *texts = [each.prompt for each in examples(read([source("a.csv", format="prompt")]).train)]
+    assert turns == (Message("system", TURNS[0]["content"]), Message("user", "Hi"))
+    assert texts == cells[1:]
 
 
 def test_columns_of_a_parquet_file_keep_their_types() -> None:

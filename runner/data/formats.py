@@ -132,6 +132,8 @@ def _question(row: Row) -> Question | list[Problem]:
     value = row.values["prompt"]
     columns = {name: each for name, each in row.values.items() if name not in ("prompt", "split")}
     kept = json.dumps(columns, ensure_ascii=False, default=str)
+    if isinstance(value, str) and has_fixed_columns(row.place):
+        value = _turns_in_a_cell(value)
     if isinstance(value, str):
         faults = _text_faults(value, "prompt")
         return placed(row, faults) if faults else Question(value, kept)
@@ -144,6 +146,16 @@ def _question(row: Row) -> Question | list[Problem]:
     if not faults and messages[-1].role != "user":
         faults = [("the prompt ends on no `user` turn", "what every completion begins with goes into `grpo.prefill`")]
     return placed(row, faults) if faults else Question(messages, kept)
+
+
+def _turns_in_a_cell(text: str) -> Any:
+    """The turns that a table's cell holds as JSON, or the text as it is: a CSV file has no lists."""
+    try:
+        value = strict_json.Decoder().whole(text) if text.lstrip().startswith("[") else None
+    except strict_json.Invalid:
+        return text
+    are_turns = isinstance(value, list) and all(isinstance(item, dict) and "role" in item for item in value)
+    return value if value and are_turns else text
 
 
 def _instruction(row: Row) -> Instruction | list[Problem]:
