@@ -21,6 +21,7 @@ from runner.errors import DONE, FAILED, Place, Problem, RecipeError, UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from runner.ask import Manner
     from runner.reading.source import Source
     from runner.recipe import Recipe
 
@@ -79,6 +80,20 @@ def _parser() -> argparse.ArgumentParser:
     push.add_argument("directory", help="the run's directory, such as outputs/demo")
     push.add_argument("--format", choices=("text", "json", "github"), default="text", help="how faults are shown")
     push.set_defaults(run=_push)
+
+    generate = verbs.add_parser("generate", help="ask a trained adapter and its base model, side by side")
+    generate.add_argument("subject", help="a run's directory, the directory of an adapter, or an adapter's Hub id")
+    generate.add_argument("prompt", nargs="?", help="what to ask; `-` reads it from standard input")
+    generate.add_argument("--chat", action="store_true", help="ask again and again, on a terminal")
+    generate.add_argument("--system", metavar="TEXT", help="the system turn")
+    generate.add_argument("--base", metavar="MODEL", help="the base model, where it is not the one that is named there")
+    generate.add_argument("--adapter-only", action="store_true", help="do not ask the base model")
+    generate.add_argument("--max-new-tokens", type=int, default=256, metavar="N", help="the longest answer; 256")
+    generate.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest token")
+    generate.add_argument("--top-p", type=float, default=1.0, metavar="P", help="sample from the likeliest tokens")
+    generate.add_argument("--seed", type=int, default=0, metavar="N", help="for a temperature above 0")
+    generate.add_argument("--json", action="store_true", help="print the answers as one JSON object")
+    generate.set_defaults(run=_generate)
 
     schema = verbs.add_parser("schema", help="print the JSON Schema of recipes, for editors")
     schema.set_defaults(run=_schema)
@@ -218,6 +233,49 @@ def _push(options: argparse.Namespace) -> int:
         raise RecipeError(Problem(f"`{directory}` holds no run", hint=hint))
     supervise.push(directory, recipe, show.Watcher(_console()))
     return DONE
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from runner import ask, machine, show_answers, subject
+
+    manner = _manner(options)
+    if options.chat and options.prompt is not None:
+        hint = "leave one of the two out"
+        raise RecipeError(Problem("`--chat` asks for each prompt on the terminal", Place("--chat"), hint))
+    prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
+    if not options.chat and not (prompt and prompt.strip()):
+        hint = f'`tunesmith generate {options.subject} "…"`, or `--chat` to be asked for it'
+        raise RecipeError(Problem("there is no prompt", hint=hint))
+    found = subject.find(options.subject, options.base, machine.here())
+    console = _console()
+    if not options.json:
+        console.print(f"loading {found.plan.recipe.model.name} and the adapter", style="dim")
+    with ask.answering(found, manner) as answerer:
+        if options.chat:
+            show_answers.chat(answerer, manner, options.system, console)
+            return DONE
+        asked = ask.turns(prompt, options.system) if options.system else prompt
+        answers = answerer.ask(dict.fromkeys(manner.names, asked))
+    if options.json:
+        print(json.dumps({name: vars(answer) for name, answer in answers.items()}, ensure_ascii=False))
+    else:
+        show_answers.answers(answers, console)
+    return DONE
+
+
+def _manner(options: argparse.Namespace) -> Manner:
+    from runner.ask import ADAPTER, BASE, Manner
+
+    for name, wrong in (
+        ("--max-new-tokens", options.max_new_tokens < 1),
+        ("--temperature", not 0 <= options.temperature <= 100),
+        ("--top-p", not 0 < options.top_p <= 1),
+    ):
+        if wrong:
+            value = getattr(options, name[2:].replace("-", "_"))
+            raise RecipeError(Problem(f"`{name} {value:g}` is out of range", Place(name)))
+    names = (ADAPTER,) if options.adapter_only else (BASE, ADAPTER)
+    return Manner(names, options.max_new_tokens, options.temperature, options.top_p, options.seed)
 
 
 def _schema(options: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ What is in the local Hub cache already is not fetched again; without a network t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from runner import recipe
@@ -14,6 +15,10 @@ from runner.errors import Problem, RecipeError, RunError
 OTHER_FORMATS = ("*.gguf", "*.onnx", "*.onnx_data", "*.h5", "*.msgpack", "*.ot", "*.pth", "original/*", "onnx/*")
 
 
+# What belongs to an adapter.
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.*", "*.json", "*.jinja", "tokenizer*", "*.model", "merges.txt")
+
+
 def model(settings: recipe.Model) -> None:
     """Fetch the model's files, if it is named by a Hub id.
 
@@ -21,30 +26,52 @@ def model(settings: recipe.Model) -> None:
     """
     if Path(settings.name).exists():
         return
-    import httpx2
-    from huggingface_hub import HfApi, errors, snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
 
     name, revision = settings.name, settings.revision
+
+    def fetched() -> str:
+        info = HfApi().model_info(name, revision=revision)
+        files = [sibling.rfilename for sibling in info.siblings or []]
+        twice = ["*.bin"] if any(file.endswith(".safetensors") for file in files) else []
+        return str(snapshot_download(name, revision=revision, ignore_patterns=[*OTHER_FORMATS, *twice]))
+
+    _get("model", name, revision, fetched)
+
+
+def adapter(name: str) -> Path:
+    """The directory of an adapter: the one that is named, or the files of a Hub id. Raises as `model` does."""
+    if Path(name).is_dir():
+        return Path(name).resolve()
+    from huggingface_hub import snapshot_download
+
+    return Path(_get("adapter", name, None, lambda: snapshot_download(name, allow_patterns=ADAPTER_FILES)))
+
+
+def _get(what: str, name: str, revision: str | None, fetched: Callable[[], str]) -> str:
+    """What `fetched` gives; where the Hub is not reached, what is in its cache."""
+    import httpx2
+    from huggingface_hub import errors, snapshot_download
+
     try:
         try:
-            info = HfApi().model_info(name, revision=revision)
-            files = [sibling.rfilename for sibling in info.siblings or []]
-            twice = ["*.bin"] if any(file.endswith(".safetensors") for file in files) else []
-            snapshot_download(name, revision=revision, ignore_patterns=[*OTHER_FORMATS, *twice])
+            return fetched()
         except (httpx2.HTTPError, errors.OfflineModeIsEnabled, ConnectionError) as error:
             if isinstance(error, errors.HfHubHTTPError):
                 raise
-            snapshot_download(name, revision=revision, local_files_only=True)
+            return str(snapshot_download(name, revision=revision, local_files_only=True))
     except errors.GatedRepoError as error:
         hint = f"accept its terms at https://huggingface.co/{name}, and set `HF_TOKEN` to a token that may read it"
         raise RecipeError(
-            Problem(f"the model `{name}` is gated, and this token has no access to it", hint=hint)
+            Problem(f"the {what} `{name}` is gated, and this token has no access to it", hint=hint)
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise RecipeError(Problem(f"the model `{name}` has no revision `{revision}`")) from error
+        raise RecipeError(Problem(f"the {what} `{name}` has no revision `{revision}`")) from error
     except errors.RepositoryNotFoundError as error:
-        hint = "check its spelling; for a private model set `HF_TOKEN`; a local model is named by its path"
-        raise RecipeError(Problem(f"the Hub has no model `{name}` that this token may read", hint=hint)) from error
+        private = "a private model" if what == "model" else "a private one"
+        hint = f"check its spelling; for {private} set `HF_TOKEN`; a local {what} is named by its path"
+        raise RecipeError(Problem(f"the Hub has no {what} `{name}` that this token may read", hint=hint)) from error
     except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError, ValueError) as error:
-        hint = "try again, or without a network name a directory that holds the model in `model.name`"
-        raise RunError(Problem(f"the model `{name}` could not be fetched from the Hub", hint=hint)) from error
+        named = "name a directory that holds the model in `model.name`" if what == "model" else "name its directory"
+        hint = f"try again, or without a network {named}"
+        raise RunError(Problem(f"the {what} `{name}` could not be fetched from the Hub", hint=hint)) from error

@@ -45,11 +45,15 @@ def assemble(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> checkpoint.Manif
     return manifest
 
 
-def load(plan: Plan) -> PeftModel:
-    """Base model and adapter as anybody would load them: `PeftModel.from_pretrained`, and nothing of ours."""
+def load(plan: Plan, adapter: str | None = None) -> PeftModel:
+    """Base model and adapter as anybody would load them: `PeftModel.from_pretrained`, and nothing of ours.
+
+    `adapter` is a directory; the run's own by default.
+    """
     device_map = "auto" if plan.device == "cuda" else None
     base = model.weights(plan, device_map)
-    adapted = PeftModel.from_pretrained(base, str(Path(plan.directory) / "adapter"), autocast_adapter_dtype=False)
+    folder = adapter or str(Path(plan.directory) / "adapter")
+    adapted = PeftModel.from_pretrained(base, folder, autocast_adapter_dtype=False)
     return adapted.eval()
 
 

@@ -29,6 +29,9 @@ DISK_FULL_HINT = (
     "free some space, or set `output.directory` to a folder on another disk, and run the same command again"
 )
 LOG_LINES = 12  # of a failed worker's log, shown with its fault
+# How long a thread of torch's spins at a barrier before it sleeps. Ten times as long is the default: where another
+# program uses the cores, threads then spin away the time that they wait for (`benchmarks/shared_cores.py`).
+SPINS = "30000"
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 ENDS = [-number for number in FORWARDED]  # the exit codes of processes that these signals ended
 # The libraries ask the outside for nothing that the recipe does not name, and print no progress bars into the logs.
@@ -45,7 +48,7 @@ QUIET = {
 class Stage:
     """One stage of a run: its name, how many processes it takes, and where they write."""
 
-    name: str  # prepare | rehearse | train | evaluate
+    name: str  # prepare | rehearse | train | evaluate | answer
     processes: int
     device: str  # cpu | cuda
     directory: Path
@@ -103,7 +106,37 @@ def run(stage: Stage, signals: Signals, on_event: Callable[[dict[str, Any]], Non
         raise Interrupted(Problem(f"stopped by {signals.received.name}; run the same command again to go on"))
 
 
-def _start(stage: Stage, rank: int, port: int, events: int | None, fault: Path, log: Any) -> subprocess.Popen[bytes]:
+@dataclass(frozen=True)
+class Running:
+    """The one process of a stage that is asked over its standard input."""
+
+    stage: Stage
+    process: subprocess.Popen[bytes]
+
+    def fault(self) -> UserError:
+        """Why it has ended: what it said, or what its exit code and its log tell."""
+        return _fault(self.stage, 0, self.process.wait(), self.stage.directory / "logs")
+
+    def end(self) -> None:
+        """Wait for its end, and make one after a while."""
+        try:
+            self.process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def begin(stage: Stage, events: int) -> Running:
+    """Start a stage's one process with a pipe to its standard input; it tells its events to the descriptor `events`."""
+    logs = stage.directory / "logs"
+    with _log_file(logs, stage, 0).open("ab") as log:
+        fault = _fault_file(logs, stage, 0)
+        return Running(stage, _start(stage, 0, _free_port(), events, fault, log, subprocess.PIPE))
+
+
+def _start(
+    stage: Stage, rank: int, port: int, events: int | None, fault: Path, log: Any, requests: int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
     environment = (
         os.environ
         | QUIET
@@ -121,6 +154,7 @@ def _start(stage: Stage, rank: int, port: int, events: int | None, fault: Path, 
         # Each process takes its share of the cores: more threads than cores slow a matrix product down many times.
         threads = max(len(os.sched_getaffinity(0)) // stage.processes, 1)
         environment |= {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+        environment.setdefault("GOMP_SPINCOUNT", SPINS)
     passed: tuple[int, ...] = ()
     if events is not None:
         environment["TUNESMITH_EVENTS"] = str(events)
@@ -129,7 +163,7 @@ def _start(stage: Stage, rank: int, port: int, events: int | None, fault: Path, 
         # -P: a file of the person's own that is called like a module must not be imported in its place
         [sys.executable, "-P", "-m", "runner.worker", stage.name, str(stage.directory / "plan.json")],
         env=environment,
-        stdin=subprocess.DEVNULL,
+        stdin=requests,
         stdout=log,
         stderr=subprocess.STDOUT,
         pass_fds=passed,

@@ -47,6 +47,17 @@ def settle(written: source.Source, path: str) -> recipe.Recipe:
     return _build(values, path)
 
 
+def bare(task: str, model: str) -> recipe.Recipe:
+    """A recipe of nothing but defaults around a model, without data: by which an adapter from elsewhere is loaded.
+
+    Raises RecipeError for a model that cannot be named so.
+    """
+    values = schema.normalized({"task": task, "model": {"name": model}, "dataset": {"train": []}})
+    if problems := _settle_paths(values, {}, os.getcwd()):
+        raise source.gathered(problems, untold=0)
+    return _build(values, "adapter.yaml")
+
+
 def _problem(failure: schema.Failure, written: source.Source) -> Problem:
     task = written.values.get("task")
     if failure.path == ("task",) and task in PLANNED_TASKS:

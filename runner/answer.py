@@ -1,0 +1,74 @@
+"""The stage that answers: questions on standard input, the base model's and the adapter's answers as events.
+
+A question is what a server would be asked: turns go through the chat template as in training, a text through it as well
+where the recipe did so with prompts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+
+from runner import generation, model, reload
+from runner.data.examples import Message, Question
+from runner.drawing import Sampling
+from runner.errors import Problem, RecipeError
+from runner.events import tell
+from runner.plan import Plan
+from runner.text import encoding, templates, tokens
+from runner.text.templates import Refused
+
+
+def run(plan: Plan, requests: Iterable[str] = sys.stdin) -> None:
+    """Answer until there are no more requests. Raises UserError for a model or an adapter that cannot be loaded."""
+    settings = json.loads((Path(plan.directory) / "answering.json").read_text(encoding="utf-8"))
+    if plan.device == "cpu":
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    tokenizer = model.tokenizer(plan.recipe.model)
+    adapted = reload.load(plan, settings["adapter"])
+    sampling = Sampling(
+        new_tokens=settings["max_new_tokens"],
+        ends=frozenset(model.ends(adapted, tokenizer)),
+        temperature=settings["temperature"],
+        top_p=settings["top_p"],
+    )
+    tell({"event": "ready"})
+    for number, line in enumerate(requests):
+        asked = json.loads(line)
+        answers = {}
+        for name, question in asked.items():
+            ids = _ids(question, tokenizer, plan)
+            with adapted.disable_adapter() if name == "base" else contextlib.nullcontext():
+                answers[name] = _answer(adapted, tokenizer, ids, sampling, settings["seed"] + number)
+        tell({"event": "answered", "answers": answers})
+
+
+def _ids(asked: str | list[dict[str, str]], tokenizer: Any, plan: Plan) -> list[int]:
+    prompt = asked if isinstance(asked, str) else tuple(Message(turn["role"], turn["content"]) for turn in asked)
+    with_template = encoding.uses_template(plan.recipe.dataset, tokenizer)
+    try:
+        text = templates.question(Question(prompt, "{}"), tokenizer, with_template)
+    except Refused as refused:
+        raise RecipeError(Problem(refused.reason, hint=refused.hint)) from refused
+    grpo = plan.recipe.grpo
+    ids = tokens.encode_prompt(text + ((grpo.prefill or "") if grpo else ""), tokenizer)
+    if not ids:
+        raise RecipeError(Problem("the question is empty"))
+    return ids
+
+
+def _answer(adapted: PeftModel, tokenizer: Any, ids: list[int], sampling: Sampling, seed: int) -> dict[str, Any]:
+    started = time.monotonic()
+    (found,) = generation.sample(adapted, [ids], 1, sampling, seed)
+    text = tokenizer.decode(found.tokens, skip_special_tokens=True)
+    seconds = time.monotonic() - started
+    return {"text": text, "tokens": len(found.tokens), "cut": found.cut, "seconds": round(seconds, 3)}
