@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/shared_cores.py --busy 2
 
-`--busy` other processes compute all the time; 0 is an idle machine. Each setting runs in a process of its own, in turns.
+`--busy` other processes compute all the time; 0 is an idle machine. Each setting runs in a process of its own.
 Seconds of a forward and backward pass over 4 rows of 128 tokens, and of 20 tokens.
 """
 
