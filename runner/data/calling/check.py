@@ -1,4 +1,4 @@
-"""A conversation with its tools in, every fault between them out: calls that no tool takes, answers that answer nothing.
+"""A conversation with its tools in, every fault between them out: calls that no tool takes, answers to no call.
 
 A call has to name a tool of its row, with all arguments that the tool requires, none that it does not have unless its
 schema says `additionalProperties`, and values that fit. A tool's answer follows a turn that calls, and where it names
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from runner.data.calling import schema
 from runner.data.calling.conversation import Conversation, ReadCall, Tool, Turn, short
@@ -61,7 +62,7 @@ def _call(call: ReadCall, tools: Mapping[str, Tool], all_known: bool) -> Iterato
         if argument in known or isinstance(asked, dict):
             for misfit in schema.misfits(value, asked, argument, parameters):
                 yield f"{at}: {misfit}", None
-    rest = {key: parameters[key] for key in ("anyOf", "oneOf", "allOf") if key in parameters}
+    rest: dict[str, Any] = {key: parameters[key] for key in ("anyOf", "oneOf", "allOf") if key in parameters}
     if rest:
         for misfit in schema.misfits(call.values, rest, "arguments", parameters):
             yield f"{at}: {misfit}", None
@@ -96,8 +97,8 @@ def _answer(turn: Turn, asked: Turn, answered: Counter[str]) -> Iterator[Fault]:
     named = [call for call in calls if call.id == message.call_id] if message.call_id else list(calls)
     if not named:
         ids = [call.id for call in calls if call.id]
-        hint = _names("their ids are", ids) or "give each call its `id`"
-        yield f"{turn.at} answers the call `{short(message.call_id)}`, which {asked.at} does not make", hint
+        wrong = f"{turn.at} answers the call `{short(message.call_id)}`, which {asked.at} does not make"
+        yield wrong, _names("their ids are", ids) or "give each call its `id`"
         return
     if message.call_id:
         answered[message.call_id] += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from runner.data.calling import nodes
 from runner.data.calling.nodes import At, Node
 from runner.data.examples import Call, Message
 from runner.data.formats import Fault
+from runner.errors import listed
 from runner.nearest import nearest
 
 NO_ARGUMENTS = "write `{}` where there are none"
@@ -156,17 +157,18 @@ def joined(turns: Sequence[Turn]) -> list[Turn]:
     return found
 
 
-def role_fault(item: dict[str, Any], at: At, key: str, roles: Sequence[str]) -> Fault:
-    """A turn of somebody whom the format does not know."""
+def role_fault(item: dict[str, Any], at: At, key: str, roles: Mapping[str, str]) -> Fault:
+    """A turn of somebody whom the format does not know. `roles` are its names for ours."""
     role = item.get(key)
     if role is None:
         return missing(Node(item, at), key)
     if not isinstance(role, str):
         return f"`{at.path}.{key}` is {strict_json.kind(role)}, not text", None
-    other = formats.OTHER_ROLES.get(role.strip().lower())
-    meant = other if other in roles else nearest(role, roles)
-    known = ", ".join(f"`{name}`" for name in roles[:-1])
-    return f"`{at.path}.{key}` is `{short(role)}`, not {known} or `{roles[-1]}`", f"write `{meant}`" if meant else None
+    ours = formats.OTHER_ROLES.get(role.strip().lower(), role.strip().lower())
+    meant = next((name for name, means in roles.items() if means == ours), None) or nearest(role, roles)
+    *known, last = roles
+    message = f"`{at.path}.{key}` is `{short(role)}`, not {listed(known)} or `{last}`"
+    return message, f"write `{meant}`" if meant else None
 
 
 def short(value: Any) -> str:

@@ -51,21 +51,22 @@ def is_calling(source_format: str) -> bool:
 
 
 def choose(row: Row, source_format: str = AUTO) -> str | Problem:
-    """The format that a row is in, or the problem that it is in none, or not in the one that its source is in."""
-    turns_column = turns.column(row)
+    """The format that a row is in, or the problem that it is in none, or lacks the columns of its source's."""
     if source_format != AUTO:
         needed = COLUMNS.get(source_format)
         if needed is None:
-            return source_format if turns_column else _missing(row, (_own_column(source_format),))
-        missing = tuple(column for column in needed if row.values.get(column) is None)
+            return source_format if turns.column(row) else _missing(row, (_own_column(source_format),))
+        missing = tuple(column for column in needed if column not in row.values)
         return _missing(row, missing) if missing else source_format
-    found = [name for name, needed in COLUMNS.items() if all(row.values.get(column) is not None for column in needed)]
-    found += [_with_turns(row)] if turns_column else []
-    if len(found) == 1:
-        return found[0]
-    if found:
-        message = f"the row is in several formats at once: {listed(found)}"
-        return placed(row, [(message, "set `format` to the one that is meant")])[0]
+    # a column that is null is told by the converter: a table may lack it in one row, and not in all
+    for there in (lambda column: row.values.get(column) is not None, row.values.__contains__):
+        found = [name for name, needed in COLUMNS.items() if all(map(there, needed))]
+        found += [_with_turns(row)] if any(map(there, turns.COLUMNS)) else []
+        if len(found) == 1:
+            return found[0]
+        if found:
+            message = f"the row is in several formats at once: {listed(found)}"
+            return placed(row, [(message, "set `format` to the one that is meant")])[0]
     what = "file" if has_fixed_columns(row.place) else "row"
     message = f"the {what} is in no format with calls; it has {columns_of(row)}"
     hint = "`messages` with `tool_calls` and `tools` will do; for a column of another name set `columns`"
@@ -119,8 +120,6 @@ def _own_column(source_format: str) -> str:
 
 def _missing(row: Row, columns: tuple[str, ...]) -> Problem:
     what = "file" if has_fixed_columns(row.place) else "row"
-    if all(column in row.values for column in columns):
-        return placed(row, [(f"{listed(columns)} {'is' if len(columns) == 1 else 'are'} `null`", None)])[0]
     noun = "column" if len(columns) == 1 else "columns"
     message = f"missing {noun} {listed(columns)}; the {what} has {columns_of(row)}"
     hint = "name it in `columns`: `{messages: …}`" if columns[0] in turns.COLUMNS else None

@@ -3,9 +3,9 @@
 - `system` is `SYSTEM:`, one sentence that says that there are functions, and the functions as JSON objects one after
   another. The sentence leaves with them, since the chat template has one of its own; text without functions stays,
   and so does any other sentence.
-- `chat` is turns that begin with `USER:`, `ASSISTANT:` or `FUNCTION RESPONSE:` at the start of a line, or of the text, or
-  after `<|endoftext|>`. Where a row has no line breaks between turns, blanks part them. A row in which such a name also
-  stands within a line is refused, since nobody can tell whether a turn begins there.
+- `chat` is turns that begin with `USER:`, `ASSISTANT:` or `FUNCTION RESPONSE:` at the start of a line, or of the text,
+  or after `<|endoftext|>`. In a row without line breaks, blanks part them. A row in which such a name also stands
+  within a line is refused, since nobody can tell whether a turn begins there.
 - `<functioncall>` stands before a call whose `arguments` are an object in single quotes, which is kept as it is but for
   `\\'`, a single quote in such quotes. The text before it is the text of the turn.
 """

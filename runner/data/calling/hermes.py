@@ -1,12 +1,12 @@
 """Rows of Hermes in, conversations out: `conversations` in which tools and calls are text in marks.
 
-- The system turn holds the tools in `<tools>…</tools>`: a list, or objects one after another, as JSON or, in older rows,
-  as Python. A column `tools` may stand beside it and has to say the same.
-- What leaves the system turn is the block with the tools, and of the text around it the sentences of `BOILERPLATE`: where
-  the tools stand, that they may be called, and how a call is to be written. Everything else stays, such as who the
-  model is, what it shall not assume, and how it shall think; so does any other wording of those sentences.
-- An assistant turn is text, calls in `<tool_call>…</tool_call>`, or text and then calls. A turn of `tool` holds answers
-  in `<tool_response>…</tool_response>`, each of which becomes a turn, or is one answer as a whole.
+- The system turn holds the tools in `<tools>…</tools>`: a list, or objects one after another, as JSON or, in older
+  rows, as Python. A column `tools` may stand beside it and has to say the same.
+- What leaves the system turn is the block with the tools, and of the text around it the sentences of `BOILERPLATE`:
+  where the tools stand, that they may be called, and how a call is to be written. Everything else stays, such as who
+  the model is, what it shall not assume, and how it shall think; so does any other wording of those sentences.
+- An assistant turn is text, calls in `<tool_call>…</tool_call>`, or text and then calls. A turn of `tool` holds
+  answers in `<tool_response>…</tool_response>`, each of which becomes a turn, or is one answer as a whole.
 - Arguments keep the JSON that they are written in. What is written as Python becomes JSON with the same values.
 """
 

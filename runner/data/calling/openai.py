@@ -1,8 +1,8 @@
 """Rows with `messages` and `tools` in, as OpenAI, TRL and Predibase write them; conversations out.
 
-An assistant turn has `tool_calls`, several for parallel calls, or the older `function_call`; its `content` may be empty,
-null or missing then. `arguments` is JSON text, which is kept as it is, or an object. Calls may have an `id`, and the
-turn of role `tool` that answers one its `tool_call_id`. Older rows have `functions` and a role `function`.
+An assistant turn has `tool_calls`, several for parallel calls, or the older `function_call`; its `content` may be
+empty, null or missing then. `arguments` is JSON text, which is kept as it is, or an object. Calls may have an `id`, and
+the turn of role `tool` that answers one its `tool_call_id`. Older rows have `functions` and a role `function`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from dataclasses import replace
 from typing import Any
 
 from runner.data import formats, strict_json
-from runner.data.calling import conversation, tools, turns
+from runner.data.calling import conversation, swift, tools, turns
 from runner.data.calling.conversation import Conversation, ReadCall, Turn, short
 from runner.data.calling.nodes import At, Node
 from runner.data.examples import Message
 from runner.data.formats import Fault
 from runner.data.rows import Row
 
-ROLES = ("system", "user", "assistant", "tool", "function")
-SHOWN_ROLES = ROLES[:-1]
+ROLES = {name: name for name in ("system", "user", "assistant", "tool")}
+OLD_ROLE = "function"
+SWIFT = "rows with this role are of `format: swift`"
 
 
 def read(row: Row) -> Conversation:
@@ -51,12 +52,13 @@ def _turn(node: Node) -> Turn | list[Fault]:
         return [(f"{at} is {strict_json.kind(item)}, not an object", None)]
     faults = list(formats.lost(item, at.path))
     role = item.get("role")
-    if role not in ROLES:
-        faults.append(conversation.role_fault(item, at, "role", SHOWN_ROLES))
+    if role not in (*ROLES, OLD_ROLE):
+        message, hint = conversation.role_fault(item, at, "role", ROLES)
+        faults.append((message, SWIFT if swift.has_own_role(item) else hint))
     calls: list[ReadCall] = []
     members = node.members()
     asked = [key for key in ("tool_calls", "function_call") if item.get(key)]
-    if asked and role in ROLES and role != "assistant":
+    if asked and role in (*ROLES, OLD_ROLE) and role != "assistant":
         faults.append((f"{at} has `{asked[0]}`, and is no turn of the assistant", None))
     elif len(asked) == 2:
         faults.append((f"{at} has both `tool_calls` and `function_call`", "put all calls into `tool_calls`"))
@@ -69,11 +71,11 @@ def _turn(node: Node) -> Turn | list[Fault]:
     if not asked or item.get("content") is not None:
         content = formats.text_of_turn(item, at.path)
     if isinstance(content, str):
-        may_be_empty = bool(asked) or role in ("system", "tool", "function")
+        may_be_empty = bool(asked) or role in ("system", "tool", OLD_ROLE)
         faults += formats.text_faults(content, f"{at.path}.content", may_be_empty)
     else:
         faults += content
-    if role not in ("tool", "function"):
+    if role not in ("tool", OLD_ROLE):
         return faults or _said(str(role), str(content), calls, at)
     call_id, name = (_name(members, key, faults) for key in ("tool_call_id", "name"))
     turn = _said("tool", str(content), [], at)

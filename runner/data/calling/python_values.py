@@ -31,7 +31,7 @@ def read(text: str) -> Any:
         raise strict_json.Invalid("neither valid JSON nor a plain Python value", 0) from None
     for node in ast.walk(tree):
         if isinstance(node, ast.Dict):
-            keys = [key.value for key in node.keys if isinstance(key, ast.Constant)]
+            keys = [key.value for key in node.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
             twice = next((key for key in keys if keys.count(key) > 1), None)
             if twice is not None:
                 raise strict_json.Invalid(f"key `{twice}` stands twice in one object", 0)

@@ -64,7 +64,7 @@ def is_type(value: Any, name: str) -> bool:
         return name == ("null" if value is None else "boolean")
     if isinstance(value, int | float):
         return name == "number" or (name == "integer" and value == int(value))
-    return name == {dict: "object", list: "array", str: "string"}.get(type(value))
+    return name == ("object" if isinstance(value, dict) else "array" if isinstance(value, list) else "string")
 
 
 def same(first: Any, second: Any) -> bool:

@@ -59,7 +59,7 @@ def turn_text(node: Node, roles: dict[str, str]) -> tuple[str, Any] | list[Fault
     faults = list(formats.lost(item, at.path))
     role = roles.get(str(item.get("from")))
     if role is None:
-        faults.append(conversation.role_fault(item, at, "from", tuple(roles)))
+        faults.append(conversation.role_fault(item, at, "from", roles))
     value = item.get("value")
     if value is None:
         faults.append(conversation.missing(node, "value"))

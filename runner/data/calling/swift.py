@@ -54,7 +54,7 @@ def _turn(node: Node) -> Turn | list[Fault]:
             faults.append((f"{at} has `{key}`, and calls are turns of role `tool_call` here", None))
     role = ROLES.get(str(item.get("role")))
     if role is None:
-        return [*faults, conversation.role_fault(item, at, "role", tuple(ROLES))]
+        return [*faults, conversation.role_fault(item, at, "role", ROLES)]
     content = node.members().get("content")
     if role == "call" and content is not None:
         read_turn = written_calls(content, at)

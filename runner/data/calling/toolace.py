@@ -1,10 +1,10 @@
 """Rows of ToolACE in, conversations out: tools in the text of `system`, calls as `[Name(argument="value"), …]`.
 
-- The tools are the list of JSON objects in `system`. It leaves, and with it the sentences of `BOILERPLATE`: that there are
-  functions, where they stand, and how calls are to be written, since the chat template has its own. Everything else
+- The tools are the list of JSON objects in `system`. It leaves, and with it the sentences of `BOILERPLATE`: that there
+  are functions, where they stand, and how calls are to be written, since the chat template has its own. Everything else
   stays, such as who the model is and what it does where no function fits. A text without tools stays as a whole.
-- An assistant turn that begins with `[` and a name with a bracket holds calls and nothing else. Any other is text, unless
-  the name of a tool with its bracket stands in square brackets within it, which is refused.
+- An assistant turn that begins with `[` and a name with a bracket holds calls and nothing else. Any other is text,
+  unless the name of a tool with its bracket stands in square brackets within it, which is refused.
 """
 
 from __future__ import annotations

@@ -33,9 +33,7 @@ def of_column(
     return of_nodes(node.items(), parameters)
 
 
-def of_nodes(
-    given: Sequence[Node], parameters: Parameters = schema_types.normalised
-) -> tuple[list[Tool], list[Fault]]:
+def of_nodes(given: Sequence[Node], parameters: Parameters = schema_types.normalised) -> tuple[list[Tool], list[Fault]]:
     """The tools of a list's items. `parameters` turns what a tool says of its parameters into JSON Schema."""
     tools: list[Tool] = []
     faults: list[Fault] = []

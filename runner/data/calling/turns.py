@@ -14,8 +14,9 @@ COLUMNS = ("messages", "conversations")
 
 
 def column(row: Row) -> str | None:
-    """The column that holds the turns: the one of `messages` and `conversations` that is there."""
-    return next((name for name in COLUMNS if row.values.get(name) is not None), None)
+    """The column of turns: `messages` or `conversations`, whichever is there, and rather one that is not null."""
+    there = [name for name in COLUMNS if name in row.values]
+    return next((name for name in there if row.values[name] is not None), there[0] if there else None)
 
 
 def of_row(row: Row) -> list[Node] | Fault:
