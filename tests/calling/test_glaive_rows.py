@@ -83,6 +83,11 @@ BROKEN: dict[str, tuple[str, str, str | None]] = {
         "begin each turn on a line of its own",
     ),
     "no turns": ("Hello", "`chat` does not begin with `USER:`, `ASSISTANT:` or `FUNCTION RESPONSE:`", None),
+    "a quoted turn": (
+        "USER: q\n\nASSISTANT: A play:\nUSER: hi\nASSISTANT: hello <|endoftext|>",
+        "`chat` at character 10: the turn does not end on `<|endoftext|>`, as others of the row do",
+        "what follows may be a turn, or text that quotes one",
+    ),
     "an end within a turn": (
         answers("a <|endoftext|> b"),
         f"`chat` at character {BEFORE + 3}: `<|endoftext|>` stands within a turn", None,
@@ -116,7 +121,7 @@ def test_what_is_refused(text: str, message: str, hint: str | None) -> None:
 
 
 def test_functions_that_cannot_be_read() -> None:
-    message = f"`system` at character {len(SYSTEM) + 10}: not valid JSON: the text ends before its value is complete"
+    message = f"`system` at character {len(SYSTEM) + 11}: not valid JSON: the text ends before its value is complete"
     assert told(row(answers("a"), SYSTEM + '{"name": 3')) == [(message, None)]
     message = f"`system` at character {len(SYSTEM) + 1}: `name` is a number, not text"
     assert told(row(answers("a"), SYSTEM + '{"name": 3}')) == [(message, None)]

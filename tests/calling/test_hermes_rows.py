@@ -23,9 +23,9 @@ OLDER = (
     "You are a function calling AI model. You are provided with function signatures within <tools></tools> XML tags. "
     "You may call one or more functions to assist with the user query. Don't make assumptions about what values to "
     "plug into functions. Here are the available tools:<tools> {tools} </tools>Use the following pydantic model json "
-    "schema for each tool call you will make: {{'title': 'FunctionCall', 'type': 'object', 'properties': {{'arguments': "
-    "{{'title': 'Arguments', 'type': 'object'}}}}, 'required': ['arguments']}}For each function call return a json "
-    "object with function name and arguments within <tool_call></tool_call> XML tags as follows:\n"
+    "schema for each tool call you will make: {{'title': 'FunctionCall', 'type': 'object', 'properties': "
+    "{{'arguments': {{'title': 'Arguments', 'type': 'object'}}}}, 'required': ['arguments']}}For each function call "
+    "return a json object with function name and arguments within <tool_call></tool_call> XML tags as follows:\n"
     "<tool_call>\n{{'arguments': <args-dict>, 'name': <function-name>}}\n</tool_call>"
 )
 QWEN = (

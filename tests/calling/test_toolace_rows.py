@@ -143,9 +143,8 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-NAMES = st.text(st.characters(codec="utf-8", exclude_characters="(\n", exclude_categories=("Cc", "Cs")), min_size=1).map(
-    str.strip
-).filter(bool)  # fmt: skip
+LETTERS = st.characters(codec="utf-8", exclude_characters="(", exclude_categories=("Cc", "Cs"))
+NAMES = st.text(LETTERS, min_size=1).map(str.strip).filter(bool)
 KEYS = st.from_regex(r"[A-Za-z_$][A-Za-z0-9_.-]{0,8}", fullmatch=True)
 
 

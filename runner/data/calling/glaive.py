@@ -5,7 +5,8 @@
   and so does any other sentence.
 - `chat` is turns that begin with `USER:`, `ASSISTANT:` or `FUNCTION RESPONSE:` at the start of a line, or of the text,
   or after `<|endoftext|>`. In a row without line breaks, blanks part them. A row in which such a name also stands
-  within a line is refused, since nobody can tell whether a turn begins there.
+  within a line is refused, since nobody can tell whether a turn begins there, and so is one in which some turns of the
+  assistant end on `<|endoftext|>` and another does not before the next turn.
 - `<functioncall>` stands before a call whose `arguments` are an object in single quotes, which is kept as it is but for
   `\\'`, a single quote in such quotes. The text before it is the text of the turn.
 """
@@ -75,7 +76,7 @@ def _system(text: str, found: Conversation) -> None:
 def _chat(text: str, found: Conversation) -> None:
     markers = list(MARKER.finditer(text))
     loose = list(LOOSE_MARKER.finditer(text))
-    if len(markers) == 1 and len(loose) > 1 and "\n" not in text.strip():
+    if "\n" not in text.strip():
         markers = loose
     if not markers or text[: markers[0].start()].strip():
         found.faults.append(("`chat` does not begin with `USER:`, `ASSISTANT:` or `FUNCTION RESPONSE:`", None))
@@ -87,6 +88,10 @@ def _chat(text: str, found: Conversation) -> None:
             message = f"{at}: `{match[1]}:` stands within a line, and may begin a turn or not"
             found.faults.append((message, "begin each turn on a line of its own"))
     for match, end in zip(markers, [*(later.start() for later in markers[1:]), len(text)], strict=True):
+        ends = text[:end].rstrip().endswith(END)
+        if END in text and match[1] == "ASSISTANT" and end < len(text) and not ends:
+            message = f"{At('chat', match.start(1))}: the turn does not end on `{END}`, as others of the row do"
+            found.faults.append((message, "what follows may be a turn, or text that quotes one"))
         found.add(_turn(ROLES[match[1]], text[:end], match.end()))
 
 
