@@ -78,10 +78,8 @@ def read(row: Row, source_format: str = AUTO) -> Chat | list[Problem]:
     chosen = choose(row, source_format)
     if isinstance(chosen, Problem):
         return [chosen]
-    given = row
-    if isinstance(row.place, TablePlace):
-        given = replace(row, values=nodes.without_nulls(row.values))
     try:
+        given = replace(row, values=nodes.without_nulls(row.values)) if isinstance(row.place, TablePlace) else row
         found = CONVERTERS[chosen](given)
         faults = check.faults(found)
     except RecursionError:

@@ -48,9 +48,9 @@ class Node:
         if self.text is None:
             return [Node(value, self._below(f"[{index}]", None)) for index, value in enumerate(self.value)]
         found: list[Node] = []
-        text, at = self.text, strict_json.skip_space(self.text, 1)
+        text, at, decoder = self.text, strict_json.skip_space(self.text, 1), strict_json.Decoder()
         while text[at] != "]":
-            node, at = self._written(text, at, f"[{len(found)}]")
+            node, at = self._written(text, at, f"[{len(found)}]", decoder)
             found.append(node)
             at = _after_comma(text, at)
         return found
@@ -61,12 +61,12 @@ class Node:
         while text[at] != "}":
             key, at, _ = decoder.value(text, at)
             colon = strict_json.skip_space(text, at)
-            found[key], at = self._written(text, strict_json.skip_space(text, colon + 1), f".{key}")
+            found[key], at = self._written(text, strict_json.skip_space(text, colon + 1), f".{key}", decoder)
             at = _after_comma(text, at)
         return found
 
-    def _written(self, text: str, start: int, name: str) -> tuple[Node, int]:
-        value, end, _ = strict_json.Decoder().value(text, start)
+    def _written(self, text: str, start: int, name: str, decoder: strict_json.Decoder) -> tuple[Node, int]:
+        value, end, _ = decoder.value(text, start)
         return Node(value, self._below(name, start), text[start:end]), end
 
     def _below(self, name: str, start: int | None) -> At:

@@ -119,7 +119,6 @@ def _name(members: dict[str, Node], key: str, faults: list[Fault]) -> str:
     node = members.get(key)
     if node is None:
         return ""
-    if not isinstance(node.value, str):
-        faults.append((f"{node.at} is {strict_json.kind(node.value)}, not text", None))
-        return ""
-    return node.value
+    wrong = conversation.text_faults(node.value, node.at, may_be_empty=True)
+    faults += wrong
+    return "" if wrong else str(node.value)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import ast
 import warnings
+from functools import lru_cache
 from typing import Any
 
 from runner.data import strict_json
@@ -70,8 +71,9 @@ def parameters(given: dict[str, Any], path: str) -> tuple[Any, list[Fault]]:
     return {"type": "object", "properties": properties, "required": required}, faults
 
 
+@lru_cache(maxsize=1024)
 def of_type(text: str) -> dict[str, Any] | None:
-    """The schema of a Python type, or None where JSON has no such value."""
+    """The schema of a Python type, or None where JSON has no such value. It is not to be changed."""
     if len(text) > LONGEST:
         return None
     try:

@@ -30,7 +30,7 @@ def of_column(
         return [], [node]
     if not isinstance(node.value, list):
         return [], [(f"`{path}` is {strict_json.kind(node.value)}, not a list of tools", None)]
-    return of_nodes(node.items(), parameters)
+    return of_nodes(Node(node.value, node.at).items(), parameters)
 
 
 def of_nodes(given: Sequence[Node], parameters: Parameters = schema_types.normalised) -> tuple[list[Tool], list[Fault]]:
@@ -38,7 +38,7 @@ def of_nodes(given: Sequence[Node], parameters: Parameters = schema_types.normal
     tools: list[Tool] = []
     faults: list[Fault] = []
     for node in given:
-        read = _tool(node, parameters)
+        read = _tool(Node(node.value, node.at), parameters)  # its spelling is not kept, and takes time to find
         if not isinstance(read, Tool):
             faults += read
             continue
@@ -53,7 +53,7 @@ def _tool(node: Node, parameters: Parameters) -> Tool | list[Fault]:
         written = nodes.of_text(node.value, node.at)
         if not isinstance(written, Node):
             return [written]
-        node = written
+        node = Node(written.value, node.at)
     at = node.at
     if not isinstance(node.value, dict):
         return [(f"{at} is {strict_json.kind(node.value)}, not an object", None)]
