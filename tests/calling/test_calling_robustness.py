@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from calling_rows import row
+from calling_rows import row, tool
 from hypothesis import given
 from hypothesis import strategies as st
 from test_calling_round_trips import WRITERS
@@ -27,9 +27,7 @@ CHAT = Chat(
         Message("tool", "2"),
         Message("assistant", "ok"),
     ),
-    (
-        '{"type": "function", "function": {"name": "look up", "parameters": {"type": "object", "properties": {"a": {}}}}}',
-    ),
+    (tool({"name": "look up", "parameters": {"type": "object", "properties": {"a": {}}}}),),
 )
 XLAM = {
     "query": "q",
@@ -76,9 +74,10 @@ def check(values: dict[str, Any], source_format: str) -> None:
         if isinstance(found, Chat):
             for message in found.messages:
                 assert all(isinstance(json.loads(call.arguments), dict) for call in message.calls)
-            for tool in found.tools:
-                assert json.loads(tool)["function"]["name"]
-            repr(found).encode()
+                texts = [each for call in message.calls for each in (call.name, call.arguments, call.id)]
+                "".join([message.content, message.call_id, message.name, *texts]).encode()
+            for each in found.tools:
+                assert json.loads(each)["function"]["name"] and each.encode()
         else:
             assert found and all(problem.message and problem.place for problem in found)
 

@@ -73,6 +73,21 @@ def test_no_other_wording_leaves() -> None:
     )
 
 
+def test_text_on_the_line_of_what_leaves_stays() -> None:
+    system = NEWER.replace("\nEach function call should", " Think {hard}. Each function call should")
+    assert chat(row(("gpt", CALL), system=system.replace("{hard}", "{{hard}}"))).messages[0].content == (
+        f"{KEPT}\nThink {{hard}}."
+    )
+
+
+def test_a_column_of_its_own_may_hold_the_system_text() -> None:
+    turns = row(("gpt", CALL))["conversations"]
+    values = {"system": turns[0]["value"], "conversations": turns[1:]}
+    assert chosen(values) == "hermes"
+    assert chat(values) == chat(row(("gpt", CALL)))
+    assert chat({**values, "system": f"<tools>{json.dumps([WRAPPED])}</tools>"}).messages[0].role == "user"
+
+
 def test_a_system_turn_of_nothing_else_is_gone() -> None:
     roles = [message.role for message in chat(row(("gpt", CALL), system="<tools>{tools}</tools>")).messages]
     assert roles == ["user", "assistant"]

@@ -97,18 +97,17 @@ def _chat(text: str, found: Conversation) -> None:
 
 def _turn(role: str, text: str, start: int) -> Turn | list[Fault]:
     """The turn that the text from `start` on is."""
-    content = text[start:].rstrip()
-    content = content.removesuffix(END).rstrip()
+    content = text[start:].strip().removesuffix(END).rstrip()
     at = At("chat", start)
     if END in content:
-        inner = At("chat", start + content.index(END))
+        inner = At("chat", text.index(END, start))
         return [(f"{inner}: `{END}` stands within a turn", None)]
     if role != "assistant" or CALL not in content:
         return conversation.said(role, content, at)
     before, *written = content.split(CALL)
     calls: list[ReadCall] = []
     faults: list[Fault] = []
-    position = start + len(before) + len(CALL)
+    position = text.index(CALL, start) + len(CALL)
     for each in written:
         read_call = _call(each, position)
         if isinstance(read_call, ReadCall):
@@ -116,7 +115,7 @@ def _turn(role: str, text: str, start: int) -> Turn | list[Fault]:
         else:
             faults += read_call
         position += len(each) + len(CALL)
-    return faults or conversation.calling(before.strip(), calls, at)
+    return faults or conversation.calling(before.rstrip(), calls, at)
 
 
 def _call(text: str, start: int) -> ReadCall | list[Fault]:

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from runner.data import strict_json
@@ -32,6 +33,9 @@ ROLES = {
     "tool": "tool",
 }
 FENCED = r"(?P<fence>```\s*)?{0}(?(fence)\s*```)"
+OBJECT = r"\{[^{}]*\}"
+for _ in range(3):  # objects in objects, as deep as the schema of a call goes
+    OBJECT = rf"\{{(?:[^{{}}]|{OBJECT})*\}}"
 TOOLS = re.compile(FENCED.format(r"<tools>\s*(?=[\[{])(?P<tools>.*?)\s*</tools>"), re.DOTALL)
 BLOCK = r"<{0}>(.*?)</{0}>"
 MARKS = {name: re.compile(rf"</?{name}>") for name in ("tool_call", "tool_response")}
@@ -40,17 +44,17 @@ BOILERPLATE = (
     system_text.sentence(r"You are provided with function signatures within <tools>\s*</tools> XML tags[.:]"),
     system_text.sentence(r"You may call one or more functions to assist with the user query\."),
     system_text.sentence(r"Here are the available tools:"),
-    system_text.sentence(r"Use the following (?:pydantic model )?json schema for each tool call you will make:"),
     system_text.sentence(
-        r"For each function call,? return a JSON object, with the following pydantic model json schema for each:"
+        r"(?:Use the following (?:pydantic model )?json schema for each tool call you will make:|"
+        r"For each function call,? return a JSON object, with the following pydantic model json schema for each:)\s*"
+        + FENCED.format(OBJECT)
     ),
-    re.compile(FENCED.format(r"\{(?=[^\n]*FunctionCall)(?:(?!For each)[^\n])*\}")),
     system_text.sentence(
         r"For each function call,? return a (?:valid )?json object (?:\(using double quotes\) )?with function name and "
         r"arguments within `?<tool_call>\s*</tool_call>`? XML tags(?: as follows)?[:.]"
     ),
     system_text.sentence(r"Each function call should be enclosed within <tool_call>\s*</tool_call> XML tags\."),
-    re.compile(FENCED.format(r"<tool_call>\s*\{[^\n]*<(?:args-dict|args-json-object)>[^\n]*\}\s*</tool_call>")),
+    re.compile(FENCED.format(r"<tool_call>\s*\{[^{}]*<(?:args-dict|args-json-object)>[^{}]*\}\s*</tool_call>")),
 )
 
 
@@ -61,6 +65,10 @@ def read(row: Row) -> Conversation:
     if not isinstance(given, list):
         found.faults.append(given)
         return found
+    column = row.values.get("system")
+    if has_tools(column):
+        text = _system(column, At("system"), found)
+        row = replace(row, values={**row.values, "system": text})
     sharegpt.add_system(row, found, given)
     for node in given:
         for turn in _turns(node, found):
@@ -118,8 +126,8 @@ def _value(text: str, start: int, path: str, offset: int) -> tuple[Node, int]:
     try:
         value, end, fault = strict_json.Decoder().value(text, start)
     except strict_json.Invalid as error:
-        lines = [end.start() for end in re.finditer(r"\n|$", text[start:])]
-        for end in (len(text), start + lines[0]):
+        line_end = text.find("\n", start)
+        for end in (len(text), line_end) if line_end >= 0 else (len(text),):
             try:
                 return Node(python_values.read(text[start:end]), At(path, offset + start)), end
             except strict_json.Invalid as other:
@@ -161,7 +169,7 @@ def _assistant(text: str, at: At, turn_at: At) -> Turn | list[Fault]:
             calls.append(read_call)
         else:
             faults += read_call
-    content = text[: blocks[0].start()].strip()
+    content = text[: blocks[0].start()].rstrip()
     return faults or conversation.calling(content, calls, turn_at)
 
 
