@@ -98,7 +98,7 @@ def count(chat: Chat) -> str:
 def _with_turns(row: Row) -> str:
     """The format of a row that has turns, by how they are written."""
     found = turns.peek(row)
-    if not any("from" in item for item in found):
+    if all(item.get("from") is None for item in found):
         if any(swift.has_own_role(item) for item in found):
             return "swift"
         return "predibase" if any(openai.has_object_arguments(item) for item in found) else "openai"

@@ -66,7 +66,7 @@ def read(row: Row) -> Conversation:
         found.faults.append(given)
         return found
     column = row.values.get("system")
-    if has_tools(column):
+    if isinstance(column, str) and has_tools(column):
         text = _system(column, At("system"), found)
         row = replace(row, values={**row.values, "system": text})
     sharegpt.add_system(row, found, given)
