@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -43,12 +43,14 @@ def keywords(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 SCHEMAS = st.recursive(st.booleans() | st.just({}), keywords, max_leaves=6)
 
 
+@settings(deadline=None)
 @given(VALUES, SCHEMAS)
 def test_a_value_fits_where_jsonschema_says_so(value: Any, given_schema: Any) -> None:
     told = list(schema.misfits(value, given_schema, "x", {}))
     assert (not told) == Draft202012Validator(given_schema).is_valid(value), told
 
 
+@settings(deadline=None)
 @given(VALUES, SCHEMAS)
 def test_putting_a_sound_schema_in_order_changes_nothing(value: Any, given_schema: Any) -> None:
     ordered, faults = schema_types.normalised(given_schema, "p")
@@ -56,6 +58,7 @@ def test_putting_a_sound_schema_in_order_changes_nothing(value: Any, given_schem
     assert Draft202012Validator(ordered).is_valid(value) == Draft202012Validator(given_schema).is_valid(value)
 
 
+@settings(deadline=None)
 @given(st.recursive(VALUES, keywords, max_leaves=6), VALUES)
 def test_any_value_is_a_schema_or_told(anything: Any, value: Any) -> None:
     ordered, faults = schema_types.normalised(anything, "p")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from calling_rows import row, tool
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_calling_round_trips import WRITERS
 
@@ -88,6 +88,7 @@ def test_the_rows_are_sound(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ROWS)
+@settings(deadline=None)
 @given(data=st.data())
 def test_a_value_of_a_row_may_be_anything(name: str, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(list(places(ROWS[name]))))
@@ -95,6 +96,7 @@ def test_a_value_of_a_row_may_be_anything(name: str, data: st.DataObject) -> Non
 
 
 @pytest.mark.parametrize("name", ROWS)
+@settings(deadline=None)
 @given(data=st.data())
 def test_a_text_of_a_row_may_be_cut_and_filled(name: str, data: st.DataObject) -> None:
     texts = []

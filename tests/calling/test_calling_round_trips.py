@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from calling_rows import chat, chosen
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.data.examples import Call, Chat, Message
@@ -157,6 +157,7 @@ WRITERS: dict[str, Callable[[Chat], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", WRITERS)
+@settings(deadline=None)
 @given(given=chats())
 def test_a_conversation_reads_back(name: str, given: Chat) -> None:
     expected = without_braces(given) if name == "glaive" else given
@@ -165,6 +166,7 @@ def test_a_conversation_reads_back(name: str, given: Chat) -> None:
     assert chat(json.loads(json.dumps(values)), name) == expected
 
 
+@settings(deadline=None)
 @given(chats())
 def test_a_format_tells_itself(given: Chat) -> None:
     has_calls = any(message.calls for message in given.messages)
@@ -175,6 +177,7 @@ def test_a_format_tells_itself(given: Chat) -> None:
         assert chat(values) == chat(values, name)
 
 
+@settings(deadline=None)
 @given(st.lists(CALLS, min_size=1, max_size=3), WORDS)
 def test_xlam_and_toolace_hold_one_answer(calls: list[Call], question: str) -> None:
     answers = "[" + ", ".join(map(call_text, calls)) + "]"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from calling_rows import chat, chosen, told, tool
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.data import strict_json
@@ -148,6 +148,7 @@ NAMES = st.text(LETTERS, min_size=1).map(str.strip).filter(bool)
 KEYS = st.from_regex(r"[A-Za-z_$][A-Za-z0-9_.-]{0,8}", fullmatch=True)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(NAMES, st.dictionaries(KEYS, VALUES, max_size=4)), min_size=1, max_size=3), st.booleans())
 def test_calls_read_back_as_they_were_written(calls: list[tuple[str, dict[str, Any]]], as_json: bool) -> None:
     write = json.dumps if as_json else python
@@ -159,6 +160,7 @@ def test_calls_read_back_as_they_were_written(calls: list[tuple[str, dict[str, A
         assert text[each.arguments_start - 1] == "("
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_calls_or_told(text: str) -> None:
     try:

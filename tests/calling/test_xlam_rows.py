@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from calling_rows import chat, chosen, told, tool
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -108,6 +108,7 @@ def test_types(text: str, schema: dict[str, Any] | None) -> None:
         Draft202012Validator.check_schema(schema)
 
 
+@settings(deadline=None)
 @given(st.recursive(st.sampled_from(["int", "str", "Any", "None"]), lambda inner: st.one_of(
     inner.map("List[{}]".format), inner.map("Dict[str, {}]".format), inner.map("Optional[{}]".format),
     st.lists(inner, min_size=1, max_size=3).map(lambda parts: f"Union[{', '.join(parts)}]"),
