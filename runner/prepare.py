@@ -85,6 +85,8 @@ def _prepare(plan: Plan, data: Data, tokenizer: Any, key: str, directory: Path) 
         "rows": _fingerprint((train, evaluation)),
         "data": data.sha256,
         "prompts_only": plan.recipe.grpo is not None,
+        "formats": {file.file: file.format for file in data.ledger.files},
+        "calls": data.ledger.calls,
         "template": encoding.uses_template(plan.recipe.dataset, tokenizer),
         "train": _counts(train, len(rows)),
         "lengths": microbatch.quantiles(rows["length"]),
@@ -171,6 +173,7 @@ def _ledger(data: Data, train: Encoded, evaluation: Encoded) -> dict[str, Any]:
         "repeats": data.ledger.repeats,
         "in_both_splits": data.ledger.leaked,
         "ending_on_a_question": data.ledger.unanswered,
+        "calls": data.ledger.calls,
         "splits": {
             name: {
                 "samples": len(samples),

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from runner import model, prepare
+from runner import show as pages
 from runner.data import dataset
 from runner.errors import Place, Problem, RecipeError
 from runner.plan import Plan
@@ -50,6 +51,8 @@ def show(plan: Plan, number: int, console: Console) -> None:
     console.print(f"  rows: {whole.read} read = {whole.kept} kept + {sum(whole.dropped.values())} dropped")
     for reason, count in whole.dropped.items():
         console.print(f"  dropped, {reason}: {count}")
+    for line in pages.rows_read({file.file: file.format for file in whole.files}, whole.calls):
+        console.print(Text(f"  {line}"), soft_wrap=True)
 
 
 def _tokens(row: encoding.TokenRow, tokenizer: Any, coloured: bool) -> Text:

@@ -28,7 +28,7 @@ class Source:
     weight: float  # rows taken for each row it has: 0.5 half of them, 2.0 each twice
     split: str | None  # of a Hub dataset
     columns: tuple[tuple[str, str], ...]  # (our name, the name in the data)
-    format: str  # auto | prompt_completion | messages | prompt
+    format: str  # auto | prompt_completion | messages | prompt | calls | a format of `data/calling`
 
 
 @dataclass(frozen=True)

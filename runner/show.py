@@ -135,6 +135,9 @@ class Watcher:
                     f"{facts['learned_tokens']} learned ({share:.0f} %), longest {facts['longest']}"
                 )
 
+        for line in rows_read(event.get("formats", {}), event.get("calls", {})):
+            self.say(line)
+
     def _on_start(self, event: Mapping[str, Any]) -> None:
         self.total, self.last_step = event["total"], event["step"]
         if event["step"]:
@@ -181,6 +184,15 @@ class Watcher:
 
     def _on_scoring(self, event: Mapping[str, Any]) -> None:
         self.say(f"scoring: {event['what']}")
+
+
+def rows_read(formats: Mapping[str, str], calls: Mapping[str, int]) -> list[str]:
+    """Lines for a ledger with calls: the format of each file, and how many rows have how many. Others have none."""
+    if not calls:
+        return []
+    lines = [f"{file}: format {name}" for file, name in formats.items() if name]
+    counted = ", ".join(f"{count} with {name}" for name, count in calls.items())
+    return [*lines, f"calls: of {sum(calls.values())} rows {counted}"]
 
 
 def result(directory: Path, console: Console) -> None:

@@ -31,7 +31,7 @@ def test_samples_come_in_order_with_their_places_and_hashes() -> None:
         dataset.Sample(Instruction("p2", "c2"), Place("data/a.jsonl", 2)),
     ]
     assert data.evaluation == [] and data.rejected == []
-    assert data.ledger.files == (dataset.FileLedger("data/a.jsonl", 2, 2, {}),)
+    assert data.ledger.files == (dataset.FileLedger("data/a.jsonl", 2, 2, {}, "prompt_completion"),)
     assert data.sha256 == {"data/a.jsonl": hashlib.sha256(Path("data/a.jsonl").read_bytes()).hexdigest()}
 
 
@@ -138,7 +138,9 @@ def test_bad_rows_are_left_out_and_kept_as_rejected_where_that_is_asked() -> Non
         ("a.jsonl:4", "`prompt` is a number, not text; `completion` is a number, not text",
          '{"prompt": 1, "completion": 2}'),
     ]  # fmt: skip
-    assert data.ledger.files == (dataset.FileLedger("a.jsonl", 5, 2, {"unreadable": 1, "invalid": 2}),)
+    assert data.ledger.files == (
+        dataset.FileLedger("a.jsonl", 5, 2, {"unreadable": 1, "invalid": 2}, "prompt_completion"),
+    )
     assert data.ledger.dropped == {"unreadable": 1, "invalid": 2}
 
 

@@ -13,7 +13,8 @@ from random import Random
 
 from runner import recipe
 from runner.data import choice, formats, origins
-from runner.data.examples import Example
+from runner.data.calling import formats as calling
+from runner.data.examples import Chat, Example
 from runner.data.rows import Fault, Row, has_fixed_columns, shown, suffix, text_of
 from runner.errors import DataError, Place, Problem
 
@@ -53,6 +54,7 @@ class FileLedger:
     read: int
     kept: int
     dropped: dict[str, int]  # by reason
+    format: str = ""  # of its good rows; several in one file are parted by commas
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Ledger:
     repeats: int  # samples that are there again, because of a weight above 1
     leaked: int  # evaluation samples that are also trained on, word for word
     unanswered: int  # conversations kept that end on a user turn, from which nothing is learned there
+    calls: dict[str, int] = field(default_factory=dict)  # rows kept with `none`, `one` or `several`; of calling formats
 
     @property
     def read(self) -> int:
@@ -106,6 +109,7 @@ class _Reading:
     held_apart: Place | None = None  # the first row of a training source that says `split: evaluation`
     read: Counter[str] = field(default_factory=Counter)  # by file
     dropped: dict[str, Counter[str]] = field(default_factory=dict)  # by file and reason
+    formats: dict[str, dict[str, None]] = field(default_factory=dict)  # by file, in the order in which they came
     rejected: list[Rejected] = field(default_factory=list)
     whole: list[Problem] = field(default_factory=list)  # files that cannot be read
     problems: list[Problem] = field(default_factory=list)  # the first of those in rows
@@ -178,7 +182,7 @@ def _read_source(source: recipe.Source, role: str, seed: str, reading: _Reading)
         if file == refused:
             continue
         if is_first and has_fixed_columns(item.place):
-            wrong = formats.choose(item, chosen)
+            wrong = _choose(item, chosen)
             if isinstance(wrong, Problem):
                 reading.whole.append(_of_file(wrong, item.place))
                 refused = file
@@ -188,7 +192,10 @@ def _read_source(source: recipe.Source, role: str, seed: str, reading: _Reading)
         if isinstance(example, list):
             reading.reject(item.place, INVALID, example, text_of(item))
             continue
-        chosen = formats.format_of(example)
+        named = _choose(item, chosen) if calling.is_calling(chosen) else formats.format_of(example)
+        reading.formats.setdefault(file, {})[str(named)] = None
+        if not calling.is_calling(chosen):
+            chosen = str(named)
         split = item.split or role
         if split == role:
             weighed.append(len(reading.samples))
@@ -218,10 +225,19 @@ def _of_file(problem: Problem, place: Place) -> Problem:
     return replace(problem, place=Place(place.file, 1), hint=problem.hint or CSV_HEADER)
 
 
+def _choose(row: Row, source_format: str) -> str | Problem:
+    """The format that a row is in, or the problem that it is in none that its source may have."""
+    if calling.is_calling(source_format):
+        return calling.choose(row, source_format)
+    return formats.choose(row, source_format)
+
+
 def _example(row: Row, source_format: str, role: str) -> Example | list[Problem]:
     if role == "evaluation" and row.split == "train":
         message = "the row says `split: train`, and its source is of `dataset.evaluation`"
         return formats.placed(row, [(message, "name the file in `dataset.train` alone: its `split` is followed there")])
+    if calling.is_calling(source_format):
+        return calling.read(row, source_format)
     return formats.read(row, source_format)
 
 
@@ -262,11 +278,23 @@ def _data(reading: _Reading, picked: dict[str, list[int]]) -> Data:
     trained = {sample.example for sample in train} if evaluation else set()
     ledger = Ledger(
         files=tuple(
-            FileLedger(file, read, kept[file], dict(reading.dropped.get(file, {})))
+            FileLedger(
+                file, read, kept[file], dict(reading.dropped.get(file, {})), ", ".join(reading.formats.get(file, {}))
+            )
             for file, read in reading.read.items()
         ),
         repeats=len(train) + len(evaluation) - len(kept_rows),
         leaked=sum(sample.example in trained for sample in evaluation),
         unanswered=sum(formats.ends_unanswered(reading.samples[i].example) for i in kept_rows),
+        calls=_calls(reading, kept_rows),
     )
     return Data(train, evaluation, reading.rejected, ledger, reading.sha256)
+
+
+def _calls(reading: _Reading, kept_rows: set[int]) -> dict[str, int]:
+    """How many of the kept rows have no call, one or several; nothing where no row is of a format with calls."""
+    if not any(calling.is_calling(name) for names in reading.formats.values() for name in names):
+        return {}
+    chats = [reading.samples[i].example for i in kept_rows]
+    counted = Counter(calling.count(chat) for chat in chats if isinstance(chat, Chat))
+    return {name: counted[name] for name in calling.COUNTS}

@@ -135,7 +135,7 @@ def _question(row: Row) -> Question | list[Problem]:
     if isinstance(value, str) and has_fixed_columns(row.place):
         value = _turns_in_a_cell(value)
     if isinstance(value, str):
-        faults = _text_faults(value, "prompt")
+        faults = text_faults(value, "prompt")
         return placed(row, faults) if faults else Question(value, kept)
     if not isinstance(value, list) or not value:
         what = "an empty list" if value == [] else strict_json.kind(value)
@@ -160,7 +160,7 @@ def _turns_in_a_cell(text: str) -> Any:
 
 def _instruction(row: Row) -> Instruction | list[Problem]:
     prompt, completion = row.values["prompt"], row.values["completion"]
-    faults = [*_text_faults(prompt, "prompt"), *_text_faults(completion, "completion")]
+    faults = [*text_faults(prompt, "prompt"), *text_faults(completion, "completion")]
     return placed(row, faults) if faults else Instruction(prompt, completion)
 
 
@@ -209,17 +209,17 @@ def _message(item: Any, path: str) -> Message | list[Fault]:
         if item.get(key):
             return [(f"`{path}` has `{key}`", FUNCTION_CALLING)]
 
-    faults = list(_lost(item, path)) if len(item) > 2 else []
+    faults = list(lost(item, path)) if len(item) > 2 else []
     if role not in ROLES:
         faults.append(_role_fault(item, path))
-    content = _content(item, path)
+    content = text_of_turn(item, path)
     if isinstance(content, str):
-        faults += _text_faults(content, f"{path}.content", may_be_empty=role == "system")
+        faults += text_faults(content, f"{path}.content", may_be_empty=role == "system")
         return faults or Message(str(role), content)
     return faults + content
 
 
-def _content(item: dict[str, Any], path: str) -> str | list[Fault]:
+def text_of_turn(item: dict[str, Any], path: str) -> str | list[Fault]:
     """The text of a turn; text parts are joined as they stand."""
     content = item.get("content")
     if isinstance(content, str):
@@ -242,7 +242,7 @@ def _content(item: dict[str, Any], path: str) -> str | list[Fault]:
     return faults or "".join(part["text"] for part in content)
 
 
-def _lost(item: dict[str, Any], path: str) -> Iterator[Fault]:
+def lost(item: dict[str, Any], path: str) -> Iterator[Fault]:
     """Keys of a turn that ask for something which would not be done."""
     for key, hint in UNLEARNABLE_KEYS.items():
         if item.get(key):
@@ -268,7 +268,7 @@ def _role_fault(item: dict[str, Any], path: str) -> Fault:
     return f"`{path}.role` is `{_short(role)}`, not `system`, `user` or `assistant`", hint
 
 
-def _text_faults(value: Any, path: str, may_be_empty: bool = False) -> list[Fault]:
+def text_faults(value: Any, path: str, may_be_empty: bool = False) -> list[Fault]:
     """What is wrong with a text that is to be shown to the model, if anything."""
     if not isinstance(value, str):
         hint = "conversations go in the column `messages`" if isinstance(value, list) else None

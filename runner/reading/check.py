@@ -12,12 +12,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from runner import recipe, secrets
+from runner.data.calling.formats import AUTO
 from runner.errors import Place, Problem, RecipeError
 from runner.reading import overrides as laid_over
 from runner.reading import paths, rewards, rules, schema, sentences, source
 from runner.reading.keys import PLANNED_TASKS, TASKS
 from runner.reading.source import Path, Places, closest
 
+# What `format: auto` means to a task: a `completion` beside a prompt to sample for is a column for the rewards
+AUTOMATIC_FORMATS = {"grpo": "prompt", "function_calling": AUTO}
 REAL = ("epochs", "learning_rate", "warmup_ratio", "weight_decay", "max_grad_norm")  # may be written as whole numbers
 
 
@@ -200,11 +203,9 @@ def _grpo(values: dict[str, Any]) -> recipe.Grpo:
 
 def _dataset(values: dict[str, Any], task: str) -> recipe.Dataset:
     evaluation = values["evaluation"]
-    if task == "grpo" and values["format"] == "auto":
-        values = {**values, "format": "prompt"}  # a `completion` beside it is a column for the rewards
     return recipe.Dataset(
-        train=_sources(values["train"], values),
-        evaluation=_sources(evaluation, values) if isinstance(evaluation, list) else (),
+        train=_sources(values["train"], values, task),
+        evaluation=_sources(evaluation, values, task) if isinstance(evaluation, list) else (),
         evaluation_fraction=float(evaluation) if isinstance(evaluation, int | float) else None,
         apply_chat_template=_said(values["apply_chat_template"]),
         learn=values["learn"],
@@ -216,14 +217,18 @@ def _dataset(values: dict[str, Any], task: str) -> recipe.Dataset:
     )
 
 
-def _sources(items: list[dict[str, Any]], dataset: dict[str, Any]) -> tuple[recipe.Source, ...]:
+def _sources(items: list[dict[str, Any]], dataset: dict[str, Any], task: str) -> tuple[recipe.Source, ...]:
+    def format_of(item: dict[str, Any]) -> str:
+        said: str = item["format"] or dataset["format"]
+        return AUTOMATIC_FORMATS.get(task, said) if said == "auto" else said
+
     return tuple(
         recipe.Source(
             path=item["path"],
             weight=float(item["weight"]),
             split=item["split"],
             columns=tuple((dataset["columns"] if item["columns"] is None else item["columns"]).items()),
-            format=item["format"] or dataset["format"],
+            format=format_of(item),
         )
         for item in items
     )

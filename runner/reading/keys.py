@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from runner.data.calling.formats import CONVERTERS
 from runner.reading.names import LOSSES, OPTIMIZERS, SCHEDULERS
 
 Definition = dict[str, Any]
 Keys = dict[str, Definition]
 
-TASKS = ("sft", "grpo")
-PLANNED_TASKS = ("continued_pretraining", "function_calling")
+TASKS = ("sft", "grpo", "function_calling")
+PLANNED_TASKS = ("continued_pretraining",)
 SECTION_TASKS = {"grpo": "grpo", "rewards": "grpo"}  # sections that one task alone has
 # Defaults that are not those of the other tasks: Predibase's for reinforcement fine-tuning. The adapter's `alpha` is
 # its rank there.
@@ -78,6 +79,7 @@ def _columns(help_text: str, **rules: Any) -> Definition:
         "prompt": "The column that holds the prompt.",
         "completion": "The column that holds what the model is to answer.",
         "messages": "The column that holds a list of messages.",
+        "tools": "The column that holds the tools that a row may call.",
         "split": "The column that says `train` or `evaluation`.",
     }
     return _section(help_text, {role: _text(help_of_role) for role, help_of_role in roles.items()}, **rules)
@@ -92,7 +94,8 @@ UNSET: dict[str, Any] = {"nullable": True, "default": None}
 CURVES = ("linear", "cosine", "1-sqrt")
 LEVELS = ("token", "sequence")
 
-FORMATS = ("auto", "prompt_completion", "messages", "prompt")
+CALLING_FORMATS = tuple(CONVERTERS)
+FORMATS = ("auto", "prompt_completion", "messages", "prompt", *CALLING_FORMATS)
 
 SOURCE = _key(
     ["text", "mapping"],

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from runner.errors import Problem, listed
-from runner.reading.keys import SECTION_TASKS
+from runner.reading.keys import CALLING_FORMATS, SECTION_TASKS
 from runner.reading.settings import Settings
 
 Rule = Callable[[Settings, tuple[str, ...]], Iterator[Problem]]
@@ -23,6 +23,15 @@ NOT_GRPO = {
 }
 CLIPPED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")  # that TRL bounds on both sides
 LARGEST_RANK = 512  # of an adapter that vLLM takes
+FORMATS_OF_TASKS: dict[str, tuple[str, ...]] = {
+    "sft": ("prompt_completion", "messages"),
+    "grpo": ("prompt",),
+    "function_calling": CALLING_FORMATS,
+}
+FORMAT_HINTS = {
+    "grpo": "its rows have a `prompt`, and any columns that rewards need",
+    "function_calling": f"its formats are {listed(CALLING_FORMATS)}; `auto` tells them apart",
+}
 SEQUENCE_LOSSES = ("grpo", "luspo", "sapo")  # that TRL can weight by whole completions
 
 
@@ -140,9 +149,20 @@ def _formats(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
         for index, item in enumerate(items if isinstance(items, list) else []):
             said.append((f"dataset.{key}.{index}.format", item["format"]))
     for key, value in said:
-        if value not in (None, "auto") and (value == "prompt") != (task == "grpo"):
-            hint = "its rows have a `prompt`, and any columns that rewards need" if task == "grpo" else None
-            yield settings.problem((key,), f"`format: {value}` is none of `task: {task}`", hint)
+        if value in (None, "auto") or task is None or value in FORMATS_OF_TASKS[task]:
+            continue
+        hint = FORMAT_HINTS.get(task)
+        if value in CALLING_FORMATS and task != "grpo":
+            hint = "rows with tools belong to `task: function_calling`"
+        yield settings.problem((key,), f"`format: {value}` is none of `task: {task}`", hint)
+
+
+def _template(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    """Tools and calls have no text of their own: the chat template alone says how they are written."""
+    if settings["task"] == "function_calling" and settings[keys[0]] is False:
+        message = "`task: function_calling` needs the chat template, and `dataset.apply_chat_template` is `false`"
+        hint = "take it away; `model.chat_template` names a template where the model has none"
+        yield settings.problem(keys, message, hint)
 
 
 def _overflow(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
@@ -163,5 +183,6 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("grpo.engine", "adapter.type", "adapter.rank", "model.quantization"), _grpo_engine),
     (("evaluation.metrics",), _metrics),
     (("dataset.train", "dataset.evaluation", "dataset.format"), _formats),
+    (("dataset.apply_chat_template",), _template),
     (("dataset.overflow",), _overflow),
 )
