@@ -153,7 +153,8 @@ class DeepSpeed:
 
 @dataclass(frozen=True)
 class Evaluation:
-    metrics: tuple[str, ...]  # loss | perplexity | exact_match | json_valid | json_match | reward
+    metrics: tuple[str, ...]  # names of `scores/metrics.py`
+    json_schema: str | None  # an absolute path
     samples: int  # held-out rows to generate for
     max_new_tokens: int
     baseline: bool  # score the base model beside the adapter

@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -19,7 +19,7 @@ from rich.text import Text
 from runner.choices import Choice
 from runner.errors import printable
 from runner.plan import Plan
-from runner.scores import LOWER_IS_BETTER
+from runner.scores.metrics import LOWER_IS_BETTER
 
 MIB, GIB = 1024**2, 1024**3
 SECONDS_BETWEEN_LINES = 10.0
@@ -189,12 +189,17 @@ def result(directory: Path, console: Console) -> None:
     metrics = evaluation.get("metrics", {})
     if metrics:
         table = Table(title=f"{evaluation['rows']} held-out rows, {evaluation['questions']} of them asked")
-        for name in ("metric", "base model", "adapter", "better"):
-            table.add_column(name, justify="left" if name in ("metric", "better") else "right")
-        for name, both in metrics.items():
-            base, adapter = both["base"], both["adapter"]
-            table.add_row(name, "–" if base is None else f"{base:.4g}", f"{adapter:.4g}", _better(name, base, adapter))
+        spreads = [_spread(entry) for entry in metrics.values()]
+        for name in ("metric", "base model", "adapter", "better", *(["difference, 95 %"] if any(spreads) else [])):
+            justify: Literal["left", "right"] = "right" if name in ("base model", "adapter") else "left"
+            table.add_column(name, justify=justify, no_wrap=name == "metric")
+        for (name, entry), spread in zip(metrics.items(), spreads, strict=True):
+            figures = (_figure(entry["base"]), _figure(entry["adapter"]))
+            table.add_row(name, *figures, _better(name, entry), *([spread] if any(spreads) else []))
         console.print(table)
+    if missing := evaluation.get("not_measured"):
+        names = ", ".join(f"`{name}`" for name in missing)
+        console.print(Text(f"no row has what these compare, and they are left out: {names}"), soft_wrap=True)
     _show_samples(directory / "samples.jsonl", console)
     for name, what in (
         ("adapter", "the adapter, with tokenizer and model card"),
@@ -223,10 +228,27 @@ def _show_samples(path: Path, console: Console) -> None:
     console.print()
 
 
-def _better(name: str, base: float | None, adapter: float) -> str:
-    if base is None or base == adapter:
+def _better(name: str, entry: Mapping[str, Any]) -> str:
+    """The better model, where the rows tell which it is."""
+    base, adapter = entry["base"], entry["adapter"]
+    if base is None or adapter is None:
+        return ""
+    if "verdict" in entry:
+        words = {"better": "adapter", "worse": "base model", "within noise": "within noise", None: "too few rows"}
+        return words[entry["verdict"]]
+    if base == adapter:  # an evaluation of a version that told no intervals
         return ""
     return "adapter" if (adapter < base) == (name in LOWER_IS_BETTER) else "base model"
+
+
+def _spread(entry: Mapping[str, Any]) -> str:
+    """The interval that the difference between the models is in."""
+    interval = entry.get("difference_interval")
+    return f"{interval[0]:+.3g} to {interval[1]:+.3g}" if interval else ""
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
 
 
 def _section(console: Console, title: str) -> None:

@@ -98,6 +98,7 @@ def _settle_paths(values: dict[str, Any], places: Places, directory: str) -> lis
     settle(("model", "chat_template"), paths.template)
     settle(("adapter", "continue_from"), paths.adapter)
     settle(("deepspeed", "config"), paths.deepspeed)
+    settle(("evaluation", "json_schema"), paths.json_schema)
     settle(("output", "directory"), paths.output)
     dataset = values.get("dataset") or {}
     if dataset.get("split") and len(dataset.get("train") or ()) == 1:

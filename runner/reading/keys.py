@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from runner.reading.names import LOSSES, OPTIMIZERS, SCHEDULERS
+from runner.scores.metrics import METRICS
 
 Definition = dict[str, Any]
 Keys = dict[str, Definition]
@@ -24,7 +25,13 @@ TASK_DEFAULTS: dict[str, dict[tuple[str, str], Any]] = {
         ("training", "learning_rate"): 1e-5,
         ("training", "scheduler"): "linear",
         ("evaluation", "metrics"): ["reward"],
-    }
+    },
+    "function_calling": {
+        ("evaluation", "metrics"): ["loss", "perplexity", "call_parsed", "call_name", "call_match"],
+    },
+    "continued_pretraining": {
+        ("evaluation", "metrics"): ["loss", "perplexity"],
+    },
 }
 
 LARGEST = 2**63 - 1
@@ -251,8 +258,6 @@ DEEPSPEED: Keys = {
     "config": _text("A JSON file of DeepSpeed settings, laid over ours.", nullable=True, default=None),
 }
 
-METRICS = ("loss", "perplexity", "exact_match", "json_valid", "json_match", "reward")
-
 GUARD: Keys = {
     "without_signal": _number(
         "The share of groups whose completions all score the same; above it a run is warned, and a check fails.",
@@ -331,6 +336,7 @@ EVALUATION: Keys = {
         schema=_choice("A metric.", *METRICS),
         default=["loss", "perplexity", "exact_match"],
     ),
+    "json_schema": _text("The file of the JSON Schema that the metric `json_schema` holds answers to.", **UNSET),
     "samples": _whole("Evaluation rows to write completions for.", 0, default=20),
     "max_new_tokens": _whole("The longest completion written, in tokens.", 1, default=256),
     "baseline": _switch("Score the base model on the same rows.", True),

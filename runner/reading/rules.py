@@ -16,8 +16,8 @@ from runner.reading.sentences import dotted, found
 from runner.reading.settings import Settings
 from runner.reading.source import Path, Places, closest
 from runner.schedule import WITHOUT_WARMUP
+from runner.scores.metrics import GENERATED, SCHEMA
 
-GENERATED = ("exact_match", "json_valid", "json_match")  # metrics of completions that the model writes
 COLUMNS_OF_FORMAT = {"prompt_completion": ("prompt", "completion"), "messages": ("messages",)}
 
 
@@ -114,6 +114,16 @@ def _samples(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
         yield settings.problem(keys, message, hint)
 
 
+def _json_schema(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    metrics, schema = settings[keys[0]], settings[keys[1]]
+    if SCHEMA in metrics and schema is None:
+        message = f"the metric `{SCHEMA}` needs a schema, and `evaluation.json_schema` names none"
+        yield settings.problem(keys, message, "write `json_schema: schema.json` beside `metrics`")
+    elif SCHEMA not in metrics and schema is not None:
+        message = f"`evaluation.json_schema` is not used, since `{SCHEMA}` is not among the metrics"
+        yield settings.problem((keys[1],), message, f"add `{SCHEMA}` to `evaluation.metrics`, or take it away")
+
+
 def _warmup(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
     scheduler, ratio = settings[keys[0]], settings[keys[1]]
     if scheduler in WITHOUT_WARMUP and ratio > 0 and settings.written(keys[1]):
@@ -185,6 +195,7 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("adapter.type", "model.quantization"), _qlora),
     (("adapter.type", "model.quantization", "deepspeed.zero_stage"), _quantized_stage),
     (("evaluation.metrics", "evaluation.samples"), _samples),
+    (("evaluation.metrics", "evaluation.json_schema"), _json_schema),
     (("training.scheduler", "training.warmup_ratio"), _warmup),
     (("training.scheduler", "training.scheduler_settings", "training.learning_rate"), _scheduler_settings),
     (("adapter.target_modules",), _all_linear),

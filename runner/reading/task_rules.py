@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from runner.errors import Problem, listed
 from runner.reading.keys import SECTION_TASKS
 from runner.reading.settings import Settings
+from runner.scores.metrics import BY_LOSS, BY_REWARDS, OF_CALLS
 
 Rule = Callable[[Settings, tuple[str, ...]], Iterator[Problem]]
 
@@ -97,8 +98,14 @@ def _grpo_loss(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
 def _metrics(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
     task, metrics = settings["task"], settings[keys[0]]
     for metric in metrics:
-        if (metric == "reward") != (task == "grpo"):
+        hint = None
+        if (metric == BY_REWARDS) != (task == "grpo"):
             hint = "held-out prompts of `task: grpo` are scored by its rewards: `metrics: [reward]`"
+        elif metric in OF_CALLS and task != "function_calling":
+            hint = "it compares the calls of tools, which rows of `task: function_calling` have"
+        elif metric not in BY_LOSS and task == "continued_pretraining":
+            hint = "its rows are texts without an answer: write `metrics: [loss, perplexity]`"
+        if hint is not None:
             yield settings.problem(keys, f"the metric `{metric}` is none of `task: {task}`", hint)
             return
 
