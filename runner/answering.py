@@ -56,6 +56,8 @@ def tokens(model: Any, questions: Sequence[Sequence[int]], sampling: Sampling) -
 
 def told(tokenizer: PreTrainedTokenizerBase, found: Sequence[list[int]], ends: frozenset[int]) -> list[Answer]:
     """Answers' tokens as text."""
+    if not found:
+        return []
     bodies = [ids[:-1] if ids and ids[-1] in ends else ids for ids in found]
     texts = tokenizer.batch_decode(bodies, skip_special_tokens=True)
     marked = tokenizer.batch_decode(bodies, skip_special_tokens=False)

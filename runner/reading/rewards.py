@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import runner
 from runner import recipe
 from runner.data.rows import shown
 from runner.errors import Place, Problem, RecipeError, UserError, listed
@@ -19,8 +18,7 @@ from runner.reading.source import Path as KeyPath
 from runner.reading.source import Places, closest
 from runner.rewards import signature
 from runner.rewards.signature import Function
-
-BUNDLED = Path(runner.__file__).parents[1] / "rewards"
+from runner.scores.shipped import FOLDER as BUNDLED
 
 
 def bundled() -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rewards import json_schema
+from runner.scores.shipped import reward
 
 
 def check(schema: Any) -> None:
@@ -12,14 +12,14 @@ def check(schema: Any) -> None:
     if not isinstance(schema, dict) or not schema:
         raise ValueError("a schema is an object that is not empty")
     try:
-        json_schema.check_schema(schema, schema)
+        reward("json_schema").check_schema(schema, schema)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
 
 def fits(got: str, schema: dict[str, Any]) -> float:
     """Whether the answer is one JSON value and nothing else, and meets every part of the schema."""
-    text = got.strip()
+    text, json_schema = got.strip(), reward("json_schema")
     read = json_schema.read_json(text, 0) if text else None
     if read is None or read[1] != len(text):
         return 0.0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from rewards import multiple_choice, numeric_answer
+from runner.scores.shipped import reward
 
 LETTERS = "ABCD"  # of a question that lists no choices
 # `A) text`, `(B) text`, `C. text`, `**D:** text`: one choice on a line of its own.
@@ -23,7 +23,7 @@ def numeric_match(got: str, wanted: str) -> float | None:
     `\\boxed{}`.
     """
     try:
-        return numeric_answer.numeric_answer("", got, {"answer": wanted})
+        return float(reward("numeric_answer").numeric_answer("", got, {"answer": wanted}))
     except ValueError:
         return None
 
@@ -34,10 +34,9 @@ def choice_accuracy(got: str, wanted: str, prompt: str) -> float | None:
     The choices are those that the prompt lists last, from `A` on, a line each; or the letters A to D.
     """
     choices = listed_choices(prompt) or dict.fromkeys(LETTERS, "")
-    right = multiple_choice.chosen_letter(wanted.strip(), choices)
-    if right is None:
-        return None
-    return float(multiple_choice.chosen_letter(got.strip(), choices) == right)
+    chosen = reward("multiple_choice").chosen_letter
+    right = chosen(wanted.strip(), choices)
+    return None if right is None else float(chosen(got.strip(), choices) == right)
 
 
 def listed_choices(prompt: str) -> dict[str, str]:
