@@ -199,7 +199,7 @@ def result(directory: Path, console: Console) -> None:
         console.print(table)
     if missing := evaluation.get("not_measured"):
         names = ", ".join(f"`{name}`" for name in missing)
-        console.print(Text(f"no row has what these compare, and they are left out: {names}"), soft_wrap=True)
+        console.print(Text(f"left out, since no row counts for them: {names}"), soft_wrap=True)
     _show_samples(directory / "samples.jsonl", console)
     for name, what in (
         ("adapter", "the adapter, with tokenizer and model card"),
