@@ -7,11 +7,10 @@ samples.jsonl     each question with the answer it should get, the base model's 
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +19,16 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from runner import answering, intervals, model, reload, rewarded
+from runner import asked, intervals, model, reload, rewarded
+from runner.asked import CallReader
 from runner.events import tell
 from runner.intervals import Measured
 from runner.plan import Plan
-from runner.scores import rows as scored_rows
 from runner.scores.calls import Read
 from runner.scores.metrics import BY_LOSS, GENERATED
-from runner.scores.rows import Measure
 from runner.training import PROBE_ROWS
 
 logger = logging.getLogger(__name__)
-
-CallReader = Callable[..., Read]  # of an answer with its special tokens, and the `syntax` of its calls
 
 
 def run(plan: Plan, read_calls: CallReader | None = None) -> None:
@@ -86,35 +82,22 @@ def _samples(
     plan: Plan, adapted: PeftModel, tokenizer: PreTrainedTokenizerBase, read_calls: CallReader | None
 ) -> list[dict[str, Any]]:
     """The answers of both models, with the score of each metric that is of one answer."""
-    asked = json.loads((Path(plan.directory) / "prepared" / "questions.json").read_text(encoding="utf-8"))
-    questions, settings = asked["questions"], plan.recipe.evaluation
-    measure = _measure(plan, asked, read_calls)
-    ends = [*model.ends(adapted, tokenizer), *tokenizer.convert_tokens_to_ids(asked["stops"])]
+    settings = plan.recipe.evaluation
+    held_out = asked.read(plan, adapted, tokenizer, settings.metrics, read_calls)
     keys = ("file", "line", "prompt", "answer")
-    samples = [{key: question[key] for key in keys} for question in questions]
+    samples = [{key: question[key] for key in keys} for question in held_out.questions]
     for name in ("base", "adapter") if settings.baseline else ("adapter",):
-        if not questions:
+        if not samples:
             break
         tell({"event": "scoring", "what": f"answers of the {'base model' if name == 'base' else name}"})
         with adapted.disable_adapter() if name == "base" else contextlib.nullcontext():
-            ids = [question["ids"] for question in questions]
-            answers = answering.answers(adapted, tokenizer, ids, ends, settings.max_new_tokens)
-        for sample, question, answer in zip(samples, questions, answers, strict=True):
-            scored = scored_rows.score(measure, question, answer.text, answer.marked)
+            answers = asked.answered(held_out, adapted, tokenizer, settings.max_new_tokens)
+        for sample, question, (answer, scored) in zip(samples, held_out.questions, answers, strict=True):
             sample[name] = answer.text
             sample[f"{name}_scores"] = scored.values
             if scored.read is not None:
                 sample |= {"calls": question["calls"], f"{name}_calls": _told(scored.read)}
     return samples
-
-
-def _measure(plan: Plan, asked: dict[str, Any], read_calls: CallReader | None) -> Measure:
-    settings = plan.recipe.evaluation
-    schema = (
-        None if settings.json_schema is None else json.loads(Path(settings.json_schema).read_text(encoding="utf-8"))
-    )
-    reader = None if read_calls is None else functools.partial(read_calls, syntax=asked.get("syntax"))
-    return Measure(settings.metrics, schema, reader)
 
 
 def _told(read: Read) -> dict[str, Any]:

@@ -57,6 +57,7 @@ class Adapter:
 
 @dataclass(frozen=True)
 class EarlyStopping:
+    metric: str  # loss, or one of the evaluation's; its best checkpoint is the run's result
     patience: int  # evaluations without a better value
     min_delta: float
 

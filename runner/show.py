@@ -19,7 +19,8 @@ from rich.text import Text
 from runner.choices import Choice
 from runner.errors import printable
 from runner.plan import Plan
-from runner.scores.metrics import LOWER_IS_BETTER
+from runner.recipe import Recipe
+from runner.scores.metrics import GENERATED, LOWER_IS_BETTER
 
 MIB, GIB = 1024**2, 1024**3
 SECONDS_BETWEEN_LINES = 10.0
@@ -65,7 +66,7 @@ def plan(settled: Plan, console: Console) -> None:
         steps = settled.steps
         _row(console, "steps", steps.total, f"{steps.an_epoch} an epoch, {steps.warmup} of warmup")
         if steps.evaluate_every:
-            _row(console, "evaluation every", f"{steps.evaluate_every} steps")
+            _row(console, "evaluation every", f"{steps.evaluate_every} steps", _cost_of_evaluation(recipe))
         _row(console, "checkpoint every", f"{steps.checkpoint_every} steps")
     _section(console, "adapter")
     adapter = recipe.adapter
@@ -84,6 +85,15 @@ def plan(settled: Plan, console: Console) -> None:
             _row(console, f"{block}.{name}", _setting(value))
     for reward in recipe.rewards:
         _row(console, f"reward {reward.name}", f"weight {reward.weight:g}", f"`{reward.function}` in {reward.file}")
+
+
+def _cost_of_evaluation(recipe: Recipe) -> str:
+    """What an evaluation during training does beside the loss; nothing, unless the run stops by answers."""
+    stopping, evaluation = recipe.training.early_stopping, recipe.evaluation
+    if stopping is None or stopping.metric not in GENERATED:
+        return ""
+    tokens = f"{evaluation.samples} answers of up to {evaluation.max_new_tokens} tokens"
+    return f"each writes {tokens} for `{stopping.metric}`"
 
 
 def _memory(settled: Plan, console: Console) -> None:
@@ -170,7 +180,8 @@ class Watcher:
             self.say(f"step {step}/{self.total}  epoch {event['epoch']:.2f}  {facts}")
 
     def _on_evaluation(self, event: Mapping[str, Any]) -> None:
-        self.say(f"step {event['step']}/{self.total}  held-out loss {event['evaluation_loss']:.4f}")
+        others = "".join(f"  {name} {value:.4g}" for name, value in event.get("measured", {}).items())
+        self.say(f"step {event['step']}/{self.total}  held-out loss {event['evaluation_loss']:.4f}{others}")
 
     def _on_reloaded(self, event: Mapping[str, Any]) -> None:
         self.close()

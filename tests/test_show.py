@@ -61,7 +61,7 @@ def test_every_setting_is_shown_as_a_recipe_has_it() -> None:
     assert (found["dataset.shuffle"], found["evaluation.baseline"]) == ("false", "true")
     assert found["dataset.train"].endswith("/data/instruction.jsonl")
     assert found["training.checkpoints"] == "every 5, keep 2, minutes –"
-    assert found["training.early_stopping"] == "patience 3, min_delta 0.0"
+    assert found["training.early_stopping"] == "metric loss, patience 3, min_delta 0.0"
     assert (found["dataset.limit"], found["dataset.evaluation"]) == ("–", "–")
     assert found["evaluation.metrics"] == "loss, perplexity, exact_match"
 

@@ -153,7 +153,7 @@ def _build(values: dict[str, Any], path: str) -> recipe.Recipe:
                 ),
                 "micro_batch_size": _unless_auto(training["micro_batch_size"]),
                 "gradient_checkpointing": _said(training["gradient_checkpointing"]),
-                "early_stopping": recipe.EarlyStopping(stopping["patience"], float(stopping["min_delta"]))
+                "early_stopping": recipe.EarlyStopping(**{**stopping, "min_delta": float(stopping["min_delta"])})
                 if stopping is not None
                 else None,
                 "checkpoints": _checkpoints(training["checkpoints"]),

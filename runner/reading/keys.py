@@ -175,8 +175,9 @@ ADAPTER: Keys = {
 }
 
 EARLY_STOPPING: Keys = {
-    "patience": _whole("Evaluations without a better loss before the run stops.", 1, default=3),
-    "min_delta": _number("How much lower a loss has to be to count as better.", min=0, default=0.0),
+    "metric": _choice("What has to get better: `loss`, or one of `evaluation.metrics`.", *METRICS, default="loss"),
+    "patience": _whole("Evaluations without a better value before the run stops.", 1, default=3),
+    "min_delta": _number("How much better a value has to be to count as such.", min=0, default=0.0),
 }
 
 SCHEDULER_SETTINGS: Keys = {
@@ -246,7 +247,10 @@ TRAINING: Keys = {
     "log_every": _whole("Optimizer steps from one logged step to the next.", 1, default=1),
     "evaluate_every": _whole("Optimizer steps from one evaluation to the next.", 1, nullable=True, default=None),
     "early_stopping": _section(
-        "Stop when the evaluation loss gets no better.", EARLY_STOPPING, nullable=True, default=None
+        "Stop when a metric of the evaluation rows gets no better; the best checkpoint is the result.",
+        EARLY_STOPPING,
+        nullable=True,
+        default=None,
     ),
     "checkpoints": _section("When checkpoints are saved, and how many stay.", CHECKPOINTS, default={}),
 }
