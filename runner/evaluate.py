@@ -55,8 +55,9 @@ def run(plan: Plan, read_calls: CallReader | None = None) -> None:
             measured = rewarded.measured(samples, baseline)
         else:
             measured = _by_loss(plan, adapted, rows, metrics)
-            samples = _samples(plan, adapted, tokenizer, read_calls)
-            measured |= _by_generation(samples, metrics, baseline)
+            samples = _samples(plan, adapted, tokenizer, manifest.step, read_calls)
+            of_answers = [name for name in metrics if name in GENERATED]
+            measured |= _by_generation(samples, [*of_answers, *rewarded.names(plan)], baseline)
         found["metrics"] = intervals.compare(measured, plan.recipe.training.seed)
         found["not_measured"] = [name for name in measured if name not in found["metrics"]]
         found["questions"] = len(samples)
@@ -79,24 +80,26 @@ def _by_loss(plan: Plan, adapted: PeftModel, rows: Any, metrics: Sequence[str]) 
 
 
 def _samples(
-    plan: Plan, adapted: PeftModel, tokenizer: PreTrainedTokenizerBase, read_calls: CallReader | None
+    plan: Plan, adapted: PeftModel, tokenizer: PreTrainedTokenizerBase, step: int, read_calls: CallReader | None
 ) -> list[dict[str, Any]]:
     """The answers of both models, with the score of each metric that is of one answer."""
     settings = plan.recipe.evaluation
     held_out = asked.read(plan, adapted, tokenizer, settings.metrics, read_calls)
     keys = ("file", "line", "prompt", "answer")
     samples = [{key: question[key] for key in keys} for question in held_out.questions]
-    for name in ("base", "adapter") if settings.baseline else ("adapter",):
-        if not samples:
-            break
-        tell({"event": "scoring", "what": f"answers of the {'base model' if name == 'base' else name}"})
-        with adapted.disable_adapter() if name == "base" else contextlib.nullcontext():
-            answers = asked.answered(held_out, adapted, tokenizer, settings.max_new_tokens)
-        for sample, question, (answer, scored) in zip(samples, held_out.questions, answers, strict=True):
-            sample[name] = answer.text
-            sample[f"{name}_scores"] = scored.values
-            if scored.read is not None:
-                sample |= {"calls": question["calls"], f"{name}_calls": _told(scored.read)}
+    if not samples:
+        return []
+    with rewarded.scorer(plan, step) as paid:
+        for name in ("base", "adapter") if settings.baseline else ("adapter",):
+            tell({"event": "scoring", "what": f"answers of the {'base model' if name == 'base' else name}"})
+            with adapted.disable_adapter() if name == "base" else contextlib.nullcontext():
+                answers = asked.answered(held_out, adapted, tokenizer, settings.max_new_tokens)
+            rewards = paid(held_out.questions, [answer for answer, _ in answers])
+            for number, (sample, (answer, scored)) in enumerate(zip(samples, answers, strict=True)):
+                sample[name] = answer.text
+                sample[f"{name}_scores"] = scored.values | rewards[number]
+                if scored.read is not None:
+                    sample |= {"calls": held_out.questions[number]["calls"], f"{name}_calls": _told(scored.read)}
     return samples
 
 
@@ -113,5 +116,5 @@ def _by_generation(samples: Sequence[dict[str, Any]], metrics: Sequence[str], ba
     return {
         name: Measured(parts("adapter_scores", name), parts("base_scores", name) if baseline else None)
         for name in metrics
-        if name in GENERATED and samples
+        if samples
     }

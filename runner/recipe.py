@@ -155,6 +155,7 @@ class DeepSpeed:
 @dataclass(frozen=True)
 class Evaluation:
     metrics: tuple[str, ...]  # names of `scores/metrics.py`
+    rewards: tuple[Reward, ...]  # that score answers, beside the metrics
     json_schema: str | None  # an absolute path
     samples: int  # held-out rows to generate for
     max_new_tokens: int

@@ -255,7 +255,7 @@ def _better(name: str, entry: Mapping[str, Any]) -> str:
 def _spread(entry: Mapping[str, Any]) -> str:
     """The interval that the difference between the models is in."""
     interval = entry.get("difference_interval")
-    return f"{interval[0]:+.3g} to {interval[1]:+.3g}" if interval else ""
+    return " to ".join(f"{end:+.3g}" if end else "0" for end in interval) if interval else ""
 
 
 def _figure(value: float | None) -> str:
@@ -284,7 +284,7 @@ def _setting(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()  # as a recipe has it
     if isinstance(value, tuple):
-        return ", ".join(str(getattr(item, "path", item)) for item in value)
+        return ", ".join(str(getattr(item, "path", getattr(item, "name", item))) for item in value)
     if hasattr(value, "__dataclass_fields__"):
         return ", ".join(f"{key} {_setting(item)}" for key, item in vars(value).items())
     return str(value)

@@ -86,7 +86,7 @@ def test_what_is_within_noise_is_called_that(finished: tuple[Path, str]) -> None
     (loss,) = (line for line in card.splitlines() if line.startswith("| `loss`"))
     assert loss.endswith("| `better` | 16 |")
     (exact,) = (line for line in card.splitlines() if line.startswith("| `exact_match`"))
-    assert exact.endswith("| 0 | 0 | `+0 to +0` | `within noise` | 6 |")
+    assert exact.endswith("| 0 | 0 | `0 to 0` | `within noise` | 6 |")
 
 
 def test_calls_are_read_and_measured(finished: tuple[Path, str], tmp_path: Path) -> None:

@@ -194,7 +194,9 @@ def _scores(facts: Facts) -> list[str]:
 
 
 def _difference(score: Score) -> str:
-    return "not told" if score.difference is None else f"{score.difference[0]:+.3g} to {score.difference[1]:+.3g}"
+    if score.difference is None:
+        return "not told"
+    return " to ".join(f"{end:+.3g}" if end else "0" for end in score.difference)
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:

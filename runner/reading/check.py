@@ -168,11 +168,16 @@ def _build(values: dict[str, Any], path: str) -> recipe.Recipe:
                 "processes": _unless_auto(values["deepspeed"]["processes"]),
             }
         ),
-        evaluation=recipe.Evaluation(**{**values["evaluation"], "metrics": tuple(values["evaluation"]["metrics"])}),
+        evaluation=_evaluation(values["evaluation"]),
         output=recipe.Output(output["directory"], recipe.Hub(**output["hub"]) if output["hub"] is not None else None),
         tracking=recipe.Tracking(**tracking),
         file=path,
     )
+
+
+def _evaluation(values: dict[str, Any]) -> recipe.Evaluation:
+    paid = rewards.settle(values["rewards"] or [])
+    return recipe.Evaluation(**{**values, "metrics": tuple(values["metrics"]), "rewards": paid})
 
 
 def _grpo(values: dict[str, Any]) -> recipe.Grpo:

@@ -340,6 +340,13 @@ EVALUATION: Keys = {
         schema=_choice("A metric.", *METRICS),
         default=["loss", "perplexity", "exact_match"],
     ),
+    "rewards": _key(
+        "list",
+        "Reward functions that score the answers too, as `rewards` of GRPO names them.",
+        filled=True,
+        schema=REWARD,
+        **UNSET,
+    ),
     "json_schema": _text("The file of the JSON Schema that the metric `json_schema` holds answers to.", **UNSET),
     "samples": _whole("Evaluation rows to write completions for.", 0, default=20),
     "max_new_tokens": _whole("The longest completion written, in tokens.", 1, default=256),
