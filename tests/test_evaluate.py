@@ -23,6 +23,11 @@ METRICS = [
     "loss", "perplexity", "exact_match", "json_valid", "token_f1", "rouge_l", "numeric_match", "choice_accuracy",
     "json_schema",
 ]  # fmt: skip
+LENGTHS = """
+def lengths(prompt, completion, example):
+    print("seen")
+    return len(completion) + len(example["answer"]) / 1000 if prompt.endswith("assistant\\n") else -1.0
+"""
 UNCOUNTED = ["numeric_match", "choice_accuracy"]  # the wanted answers are JSON objects
 
 
@@ -30,13 +35,20 @@ UNCOUNTED = ["numeric_match", "choice_accuracy"]  # the wanted answers are JSON 
 def finished(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The directory of a finished run, and what it printed."""
     folder = tmp_path_factory.mktemp("measured")
+    (folder / "lengths.py").write_text(LENGTHS)
     (folder / "order.json").write_text('{"type": "object", "required": ["name"]}')
     recipe = write_recipe(
         folder,
         tiny_model,
         {
             "dataset": {"evaluation": str(DEMO / "evaluation.jsonl")},
-            "evaluation": {"metrics": METRICS, "samples": 6, "max_new_tokens": 8, "json_schema": "order.json"},
+            "evaluation": {
+                "metrics": METRICS,
+                "samples": 6,
+                "max_new_tokens": 8,
+                "json_schema": "order.json",
+                "rewards": [{"file": "lengths.py"}, {"use": "exact_answer", "name": "right"}],
+            },
         },
     )
     command = tunesmith("train", recipe)
@@ -53,7 +65,8 @@ def test_each_metric_has_both_models_and_intervals(finished: tuple[Path, str]) -
     found, samples = read(finished[0])
     assert (found["rows"], found["questions"], len(samples)) == (16, 6, 6)
     assert found["not_measured"] == UNCOUNTED
-    assert list(found["metrics"]) == [name for name in METRICS if name not in UNCOUNTED]
+    named = [*METRICS, "reward/lengths", "reward/right"]
+    assert list(found["metrics"]) == [name for name in named if name not in UNCOUNTED]
     for name, entry in found["metrics"].items():
         assert entry["rows"] == (16 if name in ("loss", "perplexity") else 6)
         assert entry["difference"] == pytest.approx(entry["adapter"] - entry["base"])
@@ -76,6 +89,19 @@ def test_samples_hold_what_the_metrics_are_means_of(finished: tuple[Path, str]) 
             else:
                 assert scores == [None] * len(samples)
         assert "calls" not in samples[0]
+
+
+def test_reward_functions_score_answers_too(finished: tuple[Path, str]) -> None:
+    found, samples = read(finished[0])
+    for which in ("base", "adapter"):
+        scores = [sample[f"{which}_scores"]["reward/lengths"] for sample in samples]
+        expected = [len(sample[which]) + len(sample["answer"]) / 1000 for sample in samples]
+        assert scores == pytest.approx(expected)
+        assert found["metrics"]["reward/lengths"][which] == pytest.approx(statistics.mean(expected))
+        assert [sample[f"{which}_scores"]["reward/right"] for sample in samples] == [0.0] * 6
+    printed = [json.loads(line) for line in (finished[0] / "rewards.jsonl").read_text().splitlines()]
+    assert any("seen" in json.dumps(event) for event in printed)
+    assert not (finished[0] / "completions.jsonl").exists()
 
 
 def test_what_is_within_noise_is_called_that(finished: tuple[Path, str]) -> None:
