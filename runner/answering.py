@@ -6,7 +6,6 @@ Questions are asked together with others of like length, as many as the memory h
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +17,7 @@ from runner import generation
 from runner.drawing import Sampling
 
 MOST_AT_ONCE = 64
+ON_A_CPU = 4 * 2**30  # bytes that are taken to be free: more rows at a time are no faster there
 SHARE_OF_FREE = 0.5  # of the memory that is free; what a forward pass needs beside the cache is in the rest
 
 
@@ -76,7 +76,8 @@ def at_once(model: Any, longest: int) -> int:
 
 
 def _free(device: torch.device) -> int:
-    """Bytes of memory that are not in use."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Bytes of a device's memory that are not in use, those that torch holds in reserve included."""
+    if device.type != "cuda":
+        return ON_A_CPU
+    reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0] + reserve)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from runner.reading.names import LOSSES, OPTIMIZERS, SCHEDULERS
-from runner.scores.metrics import METRICS
+from runner.scores.metrics import BY_LOSS, GENERATED, METRICS
 
 Definition = dict[str, Any]
 Keys = dict[str, Definition]
@@ -175,7 +175,9 @@ ADAPTER: Keys = {
 }
 
 EARLY_STOPPING: Keys = {
-    "metric": _choice("What has to get better: `loss`, or one of `evaluation.metrics`.", *METRICS, default="loss"),
+    "metric": _choice(
+        "What has to get better: `loss`, or one of `evaluation.metrics`.", *BY_LOSS, *GENERATED, default="loss"
+    ),
     "patience": _whole("Evaluations without a better value before the run stops.", 1, default=3),
     "min_delta": _number("How much better a value has to be to count as such.", min=0, default=0.0),
 }
