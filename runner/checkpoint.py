@@ -44,6 +44,12 @@ def settings(plan: Plan, data: str) -> dict[str, Any]:
     training = asdict(recipe.training)
     for key in ("log_every", "early_stopping", "checkpoints", "epochs", "max_steps", "evaluate_every"):
         del training[key]
+    stopping = recipe.training.early_stopping
+    if stopping is not None and stopping.metric != "loss":  # the best value so far is one of this metric
+        asked = recipe.evaluation
+        training["early_stopping"] = {
+            "metric": stopping.metric, "samples": asked.samples, "max_new_tokens": asked.max_new_tokens,
+        }  # fmt: skip
     training["scheduler_settings"] = dict(recipe.training.scheduler_settings)
     training["micro_batch_size"] = plan.batch.micro
     training["packing"] = plan.packing.value
@@ -164,7 +170,7 @@ def newest(folder: Path, wanted: Mapping[str, Any]) -> tuple[Path, Manifest] | N
 
 
 def choose(directory: Path, wanted: Mapping[str, Any]) -> None:
-    """Write down which checkpoint is the run's result: the best by held-out loss that transformers noted, or the last.
+    """Write down which checkpoint is the run's result: the best that transformers noted, or the last.
 
     Told by the files alone, so that a run which was killed after its last checkpoint chooses the same.
     """

@@ -10,6 +10,7 @@ from runner.architecture import Architecture
 from runner.errors import listed
 from runner.machine import TRACKERS, Device, Machine
 from runner.reading.names import OPTIMIZERS
+from runner.scores.metrics import GENERATED
 
 DEFAULT_CONTEXT = 2048  # tokens, where neither recipe nor model says how long a row may be
 LONGEST_BY_DEFAULT = 8192  # tokens; a longer row has to be asked for with `dataset.max_length`
@@ -290,7 +291,8 @@ def zero_stage(settings: recipe.Recipe, processes: int, quantization: str, fits:
         return Choice(1, "one process has nothing to share, and gradients are summed in float32")
     if fits(micro, 1, checkpointing):
         return Choice(1, "the model fits on each device, and gradients are summed in float32")
-    if settings.grpo is not None:
+    stopping = settings.training.early_stopping
+    if settings.grpo is not None or (stopping is not None and stopping.metric in GENERATED):
         return Choice(2, "the gradients do not fit on one device, and stage 3 is too slow to sample at")
     if fits(micro, 2, checkpointing):
         return Choice(2, "the gradients do not fit on one device")

@@ -21,7 +21,7 @@ from runner.errors import DONE, FAILED, Place, Problem, RecipeError, UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from runner.ask import Manner
+    from runner.dialogue import Manner
     from runner.reading.source import Source
     from runner.recipe import Recipe
 
@@ -236,7 +236,7 @@ def _push(options: argparse.Namespace) -> int:
 
 
 def _generate(options: argparse.Namespace) -> int:
-    from runner import ask, machine, show_answers, subject
+    from runner import dialogue, machine, show_answers, subject
 
     manner = _manner(options)
     if options.chat and options.prompt is not None:
@@ -250,11 +250,11 @@ def _generate(options: argparse.Namespace) -> int:
     console = _console()
     if not options.json:
         console.print(f"loading {found.plan.recipe.model.name} and the adapter", style="dim")
-    with ask.answering(found, manner) as answerer:
+    with dialogue.answering(found, manner) as answerer:
         if options.chat:
             show_answers.chat(answerer, manner, options.system, console)
             return DONE
-        asked = ask.turns(prompt, options.system) if options.system else prompt
+        asked = dialogue.turns(prompt, options.system) if options.system else prompt
         answers = answerer.ask(dict.fromkeys(manner.names, asked))
     if options.json:
         print(json.dumps({name: vars(answer) for name, answer in answers.items()}, ensure_ascii=False))
@@ -264,7 +264,7 @@ def _generate(options: argparse.Namespace) -> int:
 
 
 def _manner(options: argparse.Namespace) -> Manner:
-    from runner.ask import ADAPTER, BASE, Manner
+    from runner.dialogue import ADAPTER, BASE, Manner
 
     for name, wrong in (
         ("--max-new-tokens", options.max_new_tokens < 1),

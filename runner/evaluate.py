@@ -1,7 +1,7 @@
 """The evaluation stage: the adapter beside its base model, on held-out rows.
 
-evaluation.json   each metric for the adapter, and for the base model where the recipe wants a baseline
-samples.jsonl     each question with the answer it should get, the base model's and the adapter's
+evaluation.json   each metric for the adapter and, where the recipe wants a baseline, for the base model, with intervals
+samples.jsonl     each question with the answer it should get, the base model's and the adapter's, and their scores
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,19 +19,20 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from runner import model, reload, rewarded
+from runner import asked, intervals, model, reload, rewarded
+from runner.asked import CallReader
 from runner.events import tell
+from runner.intervals import Measured
 from runner.plan import Plan
-from runner.scores import BY_LOSS, SCORES
+from runner.scores.calls import Read
+from runner.scores.metrics import BY_LOSS, GENERATED
 from runner.training import PROBE_ROWS
 
 logger = logging.getLogger(__name__)
 
-QUESTIONS_AT_ONCE = 16
 
-
-def run(plan: Plan) -> None:
-    """Assemble the adapter, prove that it can be read back, and score it. Raises RunError."""
+def run(plan: Plan, read_calls: CallReader | None = None) -> None:
+    """Assemble the adapter, prove that it can be read back, and score it. Raises UserError."""
     directory = Path(plan.directory)
     if plan.device == "cpu":
         torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -52,11 +52,14 @@ def run(plan: Plan) -> None:
         baseline = plan.recipe.evaluation.baseline
         if plan.recipe.grpo:
             samples = rewarded.samples(plan, adapted, tokenizer, rows, manifest.step)
-            found["metrics"] |= rewarded.metrics(samples, baseline)
+            measured = rewarded.measured(samples, baseline)
         else:
-            found["metrics"] |= _by_loss(plan, adapted, rows, metrics)
-            samples = _samples(plan, adapted, tokenizer)
-            found["metrics"] |= _by_generation(samples, metrics, baseline)
+            measured = _by_loss(plan, adapted, rows, metrics)
+            samples = _samples(plan, adapted, tokenizer, manifest.step, read_calls)
+            of_answers = [name for name in metrics if name in GENERATED]
+            measured |= _by_generation(samples, [*of_answers, *rewarded.names(plan)], baseline)
+        found["metrics"] = intervals.compare(measured, plan.recipe.training.seed)
+        found["not_measured"] = [name for name in measured if name not in found["metrics"]]
         found["questions"] = len(samples)
         with (directory / "samples.jsonl").open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
@@ -64,89 +67,54 @@ def run(plan: Plan) -> None:
     tell({"event": "evaluated", **found})
 
 
-def _by_loss(plan: Plan, adapted: PeftModel, rows: Any, metrics: Sequence[str]) -> dict[str, dict[str, float | None]]:
+def _by_loss(plan: Plan, adapted: PeftModel, rows: Any, metrics: Sequence[str]) -> dict[str, Measured]:
     if not set(metrics) & set(BY_LOSS):
         return {}
     tell({"event": "scoring", "what": "loss of the held-out rows"})
-    loss = reload.mean_loss(adapted, rows, plan.batch.micro)
+    adapter = reload.row_losses(adapted, rows, plan.batch.micro)
     base = None
     if plan.recipe.evaluation.baseline:
         with adapted.disable_adapter():
-            base = reload.mean_loss(adapted, rows, plan.batch.micro)
-    both: dict[str, dict[str, float | None]] = {
-        "loss": {"base": base, "adapter": loss},
-        "perplexity": {"base": None if base is None else math.exp(base), "adapter": math.exp(loss)},
-    }
-    return {name: both[name] for name in metrics if name in both}
+            base = reload.row_losses(adapted, rows, plan.batch.micro)
+    return {name: Measured(adapter, base) for name in metrics if name in BY_LOSS}
 
 
-def _samples(plan: Plan, adapted: PeftModel, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
-    """The answers of both models, greedily decoded."""
-    asked = json.loads((Path(plan.directory) / "prepared" / "questions.json").read_text(encoding="utf-8"))
-    questions, settings = asked["questions"], plan.recipe.evaluation
-    wanted = [name for name in settings.metrics if name in SCORES]
-    if not questions:
+def _samples(
+    plan: Plan, adapted: PeftModel, tokenizer: PreTrainedTokenizerBase, step: int, read_calls: CallReader | None
+) -> list[dict[str, Any]]:
+    """The answers of both models, with the score of each metric that is of one answer."""
+    settings = plan.recipe.evaluation
+    held_out = asked.read(plan, adapted, tokenizer, settings.metrics, read_calls)
+    keys = ("file", "line", "prompt", "answer")
+    samples = [{key: question[key] for key in keys} for question in held_out.questions]
+    if not samples:
         return []
-    answers: dict[str, list[str]] = {}
-    for name in ("base", "adapter") if settings.baseline else ("adapter",):
-        tell({"event": "scoring", "what": f"answers of the {'base model' if name == 'base' else name}"})
-        with adapted.disable_adapter() if name == "base" else contextlib.nullcontext():
-            answers[name] = _answers(adapted, tokenizer, questions, asked["stops"], settings.max_new_tokens)
-    samples = []
-    for number, question in enumerate(questions):
-        sample = {key: question[key] for key in ("file", "line", "prompt", "answer")}
-        for name, texts in answers.items():
-            sample[name] = texts[number]
-            sample[f"{name}_scores"] = {score: SCORES[score](texts[number], question["answer"]) for score in wanted}
-        samples.append(sample)
+    with rewarded.scorer(plan, step) as paid:
+        for name in ("base", "adapter") if settings.baseline else ("adapter",):
+            tell({"event": "scoring", "what": f"answers of the {'base model' if name == 'base' else name}"})
+            with adapted.disable_adapter() if name == "base" else contextlib.nullcontext():
+                answers = asked.answered(held_out, adapted, tokenizer, settings.max_new_tokens)
+            rewards = paid(held_out.questions, [answer for answer, _ in answers])
+            for number, (sample, (answer, scored)) in enumerate(zip(samples, answers, strict=True)):
+                sample[name] = answer.text
+                sample[f"{name}_scores"] = scored.values | rewards[number]
+                if scored.read is not None:
+                    sample |= {"calls": held_out.questions[number]["calls"], f"{name}_calls": _told(scored.read)}
     return samples
 
 
-@torch.no_grad()
-def _answers(
-    adapted: PeftModel, tokenizer: PreTrainedTokenizerBase, questions: Sequence[Any], stops: list[str], most: int
-) -> list[str]:
-    """One answer a question, in the order of the questions; like lengths are asked together."""
-    device = adapted.get_base_model().device
-    answers = [""] * len(questions)
-    order = sorted(range(len(questions)), key=lambda number: -len(questions[number]["ids"]))
-    configured = adapted.generation_config.eos_token_id
-    ends = {*(configured if isinstance(configured, list) else [configured]), *tokenizer.convert_tokens_to_ids(stops)}
-    ends.discard(None)
-    for start in range(0, len(order), QUESTIONS_AT_ONCE):
-        some = order[start : start + QUESTIONS_AT_ONCE]
-        longest = len(questions[some[0]]["ids"])
-        ids = torch.full((len(some), longest), tokenizer.pad_token_id, dtype=torch.long)
-        mask = torch.zeros((len(some), longest), dtype=torch.long)
-        for row, number in enumerate(some):
-            prompt = questions[number]["ids"]
-            ids[row, longest - len(prompt) :] = torch.tensor(prompt)
-            mask[row, longest - len(prompt) :] = 1
-        generated = adapted.generate(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
-            max_new_tokens=most,
-            do_sample=False,
-            eos_token_id=sorted(ends),
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        for row, number in enumerate(some):
-            answers[number] = tokenizer.decode(generated[row, longest:], skip_special_tokens=True)
-    return answers
+def _told(read: Read) -> dict[str, Any]:
+    """The calls of an answer as `samples.jsonl` has them, and why no more could be read."""
+    calls = [{"name": call.name, "arguments": call.arguments} for call in read.calls]
+    return {"read": calls, "fault": read.fault}
 
 
-def _by_generation(
-    samples: Sequence[dict[str, Any]], metrics: Sequence[str], baseline: bool
-) -> dict[str, dict[str, float | None]]:
-    found: dict[str, dict[str, float | None]] = {}
-    for name in (metric for metric in metrics if metric in SCORES):
-        if samples:
-            found[name] = {
-                "base": _mean(samples, "base_scores", name) if baseline else None,
-                "adapter": _mean(samples, "adapter_scores", name),
-            }
-    return found
+def _by_generation(samples: Sequence[dict[str, Any]], metrics: Sequence[str], baseline: bool) -> dict[str, Measured]:
+    def parts(which: str, name: str) -> intervals.Parts:
+        return intervals.means([sample[which][name] for sample in samples])
 
-
-def _mean(samples: Sequence[dict[str, Any]], which: str, score: str) -> float:
-    return float(sum(sample[which][score] for sample in samples)) / len(samples)
+    return {
+        name: Measured(parts("adapter_scores", name), parts("base_scores", name) if baseline else None)
+        for name in metrics
+        if samples
+    }

@@ -62,6 +62,16 @@ def summed_loss(head: torch.nn.Module, hidden: torch.Tensor, labels: torch.Tenso
     return total
 
 
+@torch.no_grad()
+def token_losses(head: torch.nn.Module, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The cross entropy of each token, (tokens,), in float32 and without a gradient; in the same chunks."""
+    parts = [hidden.new_zeros(0, dtype=torch.float32)]
+    for start in range(0, len(labels), LOGIT_CHUNK):
+        part = slice(start, start + LOGIT_CHUNK)
+        parts.append(functional.cross_entropy(head(hidden[part]).float(), labels[part], reduction="none"))
+    return torch.cat(parts)
+
+
 def add_scores(model: PreTrainedModel, temperature: float) -> None:
     """Teach the model's forward the argument `scored`: with it, what TRL asks of the tokens that it marks is returned.
 

@@ -57,6 +57,7 @@ class Adapter:
 
 @dataclass(frozen=True)
 class EarlyStopping:
+    metric: str  # loss, or one of the evaluation's; its best checkpoint is the run's result
     patience: int  # evaluations without a better value
     min_delta: float
 
@@ -153,7 +154,9 @@ class DeepSpeed:
 
 @dataclass(frozen=True)
 class Evaluation:
-    metrics: tuple[str, ...]  # loss | perplexity | exact_match | json_valid | json_match | reward
+    metrics: tuple[str, ...]  # names of `scores/metrics.py`
+    rewards: tuple[Reward, ...]  # that score answers, beside the metrics
+    json_schema: str | None  # an absolute path
     samples: int  # held-out rows to generate for
     max_new_tokens: int
     baseline: bool  # score the base model beside the adapter

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from runner import checkpoint, model
 from runner.errors import Problem, RunError
-from runner.learned_head import summed_loss
+from runner.learned_head import token_losses
 from runner.plan import Plan
 from runner.text.encoding import NOT_LEARNED
 
@@ -71,19 +71,31 @@ def prove(adapted: PeftModel, rows: Any, manifest: checkpoint.Manifest, batch: i
     return loss
 
 
-@torch.no_grad()
 def mean_loss(adapted: PreTrainedModel | PeftModel, rows: Any, batch: int) -> float:
     """The mean loss of the learned tokens in prepared rows, in batches of like length."""
-    single = sorted(unpacked(rows), key=lambda row: -len(row["input_ids"]))
+    losses = row_losses(adapted, rows, batch)
+    total, learned = (sum(parts) for parts in zip(*losses, strict=True)) if losses else (0.0, 0)
+    return float(total / max(learned, 1))
+
+
+@torch.no_grad()
+def row_losses(adapted: PreTrainedModel | PeftModel, rows: Any, batch: int) -> list[tuple[float, int]]:
+    """Of each prepared row, in order: the summed loss of its learned tokens, and how many those are."""
+    single = list(unpacked(rows))
     base = adapted.get_base_model() if isinstance(adapted, PeftModel) else adapted
-    total = count = 0.0
-    for start in range(0, len(single), batch):
-        ids, mask, labels = padded(single[start : start + batch], base.device)
+    found = [(0.0, 0)] * len(single)
+    order = sorted(range(len(single)), key=lambda number: -len(single[number]["input_ids"]))
+    for start in range(0, len(order), batch):
+        some = order[start : start + batch]
+        ids, mask, labels = padded([single[number] for number in some], base.device)
         hidden = base.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state[:, :-1]
         learned = labels[:, 1:] != NOT_LEARNED
-        total += summed_loss(base.get_output_embeddings(), hidden[learned], labels[:, 1:][learned]).item()
-        count += learned.sum().item()
-    return float(total / max(count, 1))
+        each = token_losses(base.get_output_embeddings(), hidden[learned], labels[:, 1:][learned]).double()
+        row_of = learned.nonzero()[:, 0]
+        sums = each.new_zeros(len(some)).index_add(0, row_of, each)
+        for number, loss, tokens in zip(some, sums.tolist(), learned.sum(1).tolist(), strict=True):
+            found[number] = (loss, tokens)
+    return found
 
 
 def unpacked(rows: Any) -> Iterator[dict[str, list[int]]]:

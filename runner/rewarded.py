@@ -1,43 +1,44 @@
 """Held-out prompts, answered by the base model and by the adapter, and scored by the recipe's own rewards.
 
-Answers are decoded greedily: what differs between the two models is what was learned, and not chance.
+A recipe of another task may name rewards as well, which score the answers to its held-out questions.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from runner import generation, model, rollouts, scoring
+from runner import answering, intervals, model, rollouts, scoring
+from runner.answering import Answer
 from runner.events import tell
+from runner.intervals import Measured
 from runner.plan import Plan
 from runner.rewards.contract import Scores
 from runner.tasks import grpo
-
-PROMPTS_AT_ONCE = 16
 
 
 def samples(plan: Plan, adapted: PeftModel, tokenizer: PreTrainedTokenizerBase, rows: Any, step: int) -> list[Any]:
     """One entry a prompt, of as many as the recipe asks for: both models' answers with the score of each reward."""
     asked = [rows[number] for number in range(min(plan.recipe.evaluation.samples, len(rows)))]
-    names = ("base", "adapter") if plan.recipe.evaluation.baseline else ("adapter",)
+    models = ("base", "adapter") if plan.recipe.evaluation.baseline else ("adapter",)
     directory = Path(plan.directory)
+    sampling = grpo.sampling(plan, model.ends(adapted, tokenizer))
     found: list[dict[str, Any]] = [{key: row[key] for key in ("file", "line", "prompt")} for row in asked]
     with (
         closing(rollouts.Log(directory)) as log,
         scoring.pool(plan.recipe, directory, 1, 0, log.told) as pool,
     ):
-        for name in names if asked else ():
+        for name in models if asked else ():
             tell({"event": "scoring", "what": f"answers of the {'base model' if name == 'base' else name}"})
             with adapted.disable_adapter() if name == "base" else contextlib.nullcontext():
-                ids = _answers(plan, adapted, tokenizer, [row["input_ids"] for row in asked])
+                ids = answering.tokens(adapted, [row["input_ids"] for row in asked], sampling)
             texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
             scores = pool.score(scoring.batch(asked, texts, ids, step, 0.0))
             for number, entry in enumerate(found):
@@ -46,39 +47,56 @@ def samples(plan: Plan, adapted: PeftModel, tokenizer: PreTrainedTokenizerBase, 
     return found
 
 
-def metrics(found: Sequence[dict[str, Any]], baseline: bool) -> dict[str, dict[str, float | None]]:
-    """The mean of the total, `reward`, and of each reward, for both models, of the completions that have a score.
+def measured(found: Sequence[dict[str, Any]], baseline: bool) -> dict[str, Measured]:
+    """The total, `reward`, and each reward, row by row; a completion without a score does not count."""
 
-    A reward that scored none of the adapter's is left out.
-    """
-    if not found:
-        return {}
+    def parts(which: str, name: str) -> intervals.Parts:
+        return intervals.means([entry[which][name] for entry in found])
+
     return {
-        name: {"base": _mean(found, "base_scores", name) if baseline else None, "adapter": mean}
-        for name in found[0]["adapter_scores"]
-        if (mean := _mean(found, "adapter_scores", name)) is not None
+        name: Measured(parts("adapter_scores", name), parts("base_scores", name) if baseline else None)
+        for name in (found[0]["adapter_scores"] if found else ())
     }
 
 
-def _answers(
-    plan: Plan, adapted: PeftModel, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]]
-) -> list[list[int]]:
-    sampling = replace(grpo.sampling(plan, model.ends(adapted, tokenizer)), temperature=0.0)
-    order = sorted(range(len(prompts)), key=lambda number: -len(prompts[number]))
-    answers: list[list[int]] = [[] for _ in prompts]
-    for start in range(0, len(order), PROMPTS_AT_ONCE):
-        some = order[start : start + PROMPTS_AT_ONCE]
-        decoded = generation.sample(adapted, [prompts[number] for number in some], 1, sampling, seed=0)
-        for number, completion in zip(some, decoded, strict=True):
-            answers[number] = completion.tokens
-    return answers
+@contextlib.contextmanager
+def scorer(plan: Plan, step: int) -> Iterator[Callable[[Sequence[Any], Sequence[Answer]], list[dict[str, Any]]]]:
+    """A function of questions and their answers, which gives the score of each of `evaluation.rewards`, row by row.
+
+    A row has the wanted answer as `answer` and `completion`, and its `calls` and `tools` where it has any. Raises
+    UserError with every fault of every reward that cannot be run.
+    """
+    directory = Path(plan.directory)
+    if not plan.recipe.evaluation.rewards:
+        yield lambda questions, answers: [{} for _ in questions]
+        return
+
+    def scores(questions: Sequence[Any], answers: Sequence[Answer]) -> list[dict[str, Any]]:
+        rows = [{"prompt": each["prompt"], "asked": json.dumps(each["prompt"]), **_columns(each)} for each in questions]
+        ids = [answer.ids for answer in answers]
+        found = pool.score(scoring.batch(rows, [answer.text for answer in answers], ids, step, 0.0))
+        return [_each(found, number) for number in range(len(answers))]
+
+    with (
+        closing(rollouts.Log(directory, sampled=False)) as log,
+        scoring.measuring_pool(plan.recipe, directory, log.told) as pool,
+    ):
+        yield scores
+
+
+def names(plan: Plan) -> list[str]:
+    """What the scores of `evaluation.rewards` are called among the metrics."""
+    return [f"reward/{reward.name}" for reward in plan.recipe.evaluation.rewards]
+
+
+def _columns(question: Mapping[str, Any]) -> dict[str, str]:
+    columns = {"answer": question["answer"], "completion": question["answer"]}
+    return {"columns": json.dumps(columns | {key: question[key] for key in ("calls", "tools") if key in question})}
+
+
+def _each(scores: Scores, number: int) -> dict[str, float | None]:
+    return {f"reward/{reward.name}": reward.scores[number].value for reward in scores.rewards}
 
 
 def _scores(scores: Scores, number: int) -> dict[str, float | None]:
-    each = {reward.name: reward.scores[number].value for reward in scores.rewards}
-    return {"reward": scores.total(number), **{f"reward/{name}": value for name, value in each.items()}}
-
-
-def _mean(found: Sequence[dict[str, Any]], which: str, name: str) -> float | None:
-    values = [entry[which][name] for entry in found if entry[which][name] is not None]
-    return float(sum(values)) / len(values) if values else None
+    return {"reward": scores.total(number), **_each(scores, number)}

@@ -18,15 +18,16 @@ COMPLETIONS, REWARDS = "completions.jsonl", "rewards.jsonl"
 
 
 class Log:
-    """The two files of a run, and how many faults each reward has had."""
+    """The two files of a run, and how many faults each reward has had. Without `sampled`, the second file alone."""
 
-    def __init__(self, directory: Path) -> None:
-        self._completions = _opened(directory / COMPLETIONS)
+    def __init__(self, directory: Path, sampled: bool = True) -> None:
+        self._completions = _opened(directory / COMPLETIONS) if sampled else None
         self._rewards = _opened(directory / REWARDS)
         self.faults: Counter[str] = Counter()
 
     def completion(self, line: Mapping[str, Any]) -> None:
         """One sampled completion with its scores."""
+        assert self._completions is not None, "a run that samples logs what it samples"
         _append(self._completions, line)
 
     def told(self, event: Mapping[str, Any]) -> None:
@@ -36,7 +37,8 @@ class Log:
         _append(self._rewards, event)
 
     def close(self) -> None:
-        os.close(self._completions)
+        if self._completions is not None:
+            os.close(self._completions)
         os.close(self._rewards)
 
 

@@ -25,8 +25,15 @@ def pool(recipe: Recipe, directory: Path, processes: int, rank: int, tell: Tell)
     assert recipe.grpo is not None
     cores = len(os.sched_getaffinity(0))
     workers = recipe.grpo.reward_workers or max(cores // processes, 1)
-    settings = [_settings(reward, recipe, directory) for reward in recipe.rewards]
+    most = recipe.grpo.max_faults_in_a_row
+    settings = [_settings(reward, most, directory) for reward in recipe.rewards]
     return Pool(settings, workers, directory / "scratch" / f"rank-{rank}", tell)
+
+
+def measuring_pool(recipe: Recipe, directory: Path, tell: Tell) -> Pool:
+    """The pool of the rewards that a recipe measures answers by. Raises UserError as `pool` does."""
+    settings = [_settings(reward, None, directory) for reward in recipe.evaluation.rewards]
+    return Pool(settings, len(os.sched_getaffinity(0)), directory / "scratch" / "evaluation", tell)
 
 
 class Judge:
@@ -56,7 +63,7 @@ class Judge:
 
 def install(recipe: Recipe, directory: Path) -> None:
     """Install what the rewards require into the run's directory, unless it is there. Raises UserError."""
-    for reward in recipe.rewards:
+    for reward in (*recipe.rewards, *recipe.evaluation.rewards):
         _packages(reward, directory)
 
 
@@ -126,8 +133,7 @@ class Watch:
         return found
 
 
-def _settings(reward: Reward, recipe: Recipe, directory: Path) -> Settings:
-    assert recipe.grpo is not None
+def _settings(reward: Reward, max_faults_in_a_row: int | None, directory: Path) -> Settings:
     installed = _packages(reward, directory)
     beside = Path(reward.file).parent  # a reward may import the files it lies with
     return Settings(
@@ -143,7 +149,7 @@ def _settings(reward: Reward, recipe: Recipe, directory: Path) -> Settings:
         secrets=reward.secrets,
         reload=reward.reload,
         packages=(*((installed,) if installed else ()), beside),
-        max_faults_in_a_row=recipe.grpo.max_faults_in_a_row,
+        max_faults_in_a_row=max_faults_in_a_row,
     )
 
 

@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -19,7 +19,8 @@ from rich.text import Text
 from runner.choices import Choice
 from runner.errors import printable
 from runner.plan import Plan
-from runner.scores import LOWER_IS_BETTER
+from runner.recipe import Recipe
+from runner.scores.metrics import GENERATED, LOWER_IS_BETTER
 
 MIB, GIB = 1024**2, 1024**3
 SECONDS_BETWEEN_LINES = 10.0
@@ -65,7 +66,7 @@ def plan(settled: Plan, console: Console) -> None:
         steps = settled.steps
         _row(console, "steps", steps.total, f"{steps.an_epoch} an epoch, {steps.warmup} of warmup")
         if steps.evaluate_every:
-            _row(console, "evaluation every", f"{steps.evaluate_every} steps")
+            _row(console, "evaluation every", f"{steps.evaluate_every} steps", _cost_of_evaluation(recipe))
         _row(console, "checkpoint every", f"{steps.checkpoint_every} steps")
     _section(console, "adapter")
     adapter = recipe.adapter
@@ -84,6 +85,15 @@ def plan(settled: Plan, console: Console) -> None:
             _row(console, f"{block}.{name}", _setting(value))
     for reward in recipe.rewards:
         _row(console, f"reward {reward.name}", f"weight {reward.weight:g}", f"`{reward.function}` in {reward.file}")
+
+
+def _cost_of_evaluation(recipe: Recipe) -> str:
+    """What an evaluation during training does beside the loss; nothing, unless the run stops by answers."""
+    stopping, evaluation = recipe.training.early_stopping, recipe.evaluation
+    if stopping is None or stopping.metric not in GENERATED:
+        return ""
+    tokens = f"{evaluation.samples} answers of up to {evaluation.max_new_tokens} tokens"
+    return f"each writes {tokens} for `{stopping.metric}`"
 
 
 def _memory(settled: Plan, console: Console) -> None:
@@ -173,7 +183,8 @@ class Watcher:
             self.say(f"step {step}/{self.total}  epoch {event['epoch']:.2f}  {facts}")
 
     def _on_evaluation(self, event: Mapping[str, Any]) -> None:
-        self.say(f"step {event['step']}/{self.total}  held-out loss {event['evaluation_loss']:.4f}")
+        others = "".join(f"  {name} {value:.4g}" for name, value in event.get("measured", {}).items())
+        self.say(f"step {event['step']}/{self.total}  held-out loss {event['evaluation_loss']:.4f}{others}")
 
     def _on_reloaded(self, event: Mapping[str, Any]) -> None:
         self.close()
@@ -201,12 +212,17 @@ def result(directory: Path, console: Console) -> None:
     metrics = evaluation.get("metrics", {})
     if metrics:
         table = Table(title=f"{evaluation['rows']} held-out rows, {evaluation['questions']} of them asked")
-        for name in ("metric", "base model", "adapter", "better"):
-            table.add_column(name, justify="left" if name in ("metric", "better") else "right")
-        for name, both in metrics.items():
-            base, adapter = both["base"], both["adapter"]
-            table.add_row(name, "–" if base is None else f"{base:.4g}", f"{adapter:.4g}", _better(name, base, adapter))
+        spreads = [_spread(entry) for entry in metrics.values()]
+        for name in ("metric", "base model", "adapter", "better", *(["difference, 95 %"] if any(spreads) else [])):
+            justify: Literal["left", "right"] = "right" if name in ("base model", "adapter") else "left"
+            table.add_column(name, justify=justify, no_wrap=name == "metric")
+        for (name, entry), spread in zip(metrics.items(), spreads, strict=True):
+            figures = (_figure(entry["base"]), _figure(entry["adapter"]))
+            table.add_row(name, *figures, _better(name, entry), *([spread] if any(spreads) else []))
         console.print(table)
+    if missing := evaluation.get("not_measured"):
+        names = ", ".join(f"`{name}`" for name in missing)
+        console.print(Text(f"left out, since no row counts for them: {names}"), soft_wrap=True)
     _show_samples(directory / "samples.jsonl", console)
     for name, what in (
         ("adapter", "the adapter, with tokenizer and model card"),
@@ -235,10 +251,27 @@ def _show_samples(path: Path, console: Console) -> None:
     console.print()
 
 
-def _better(name: str, base: float | None, adapter: float) -> str:
-    if base is None or base == adapter:
+def _better(name: str, entry: Mapping[str, Any]) -> str:
+    """The better model, where the rows tell which it is."""
+    base, adapter = entry["base"], entry["adapter"]
+    if base is None or adapter is None:
+        return ""
+    if "verdict" in entry:
+        words = {"better": "adapter", "worse": "base model", "within noise": "within noise", None: "too few rows"}
+        return words[entry["verdict"]]
+    if base == adapter:  # an evaluation of a version that told no intervals
         return ""
     return "adapter" if (adapter < base) == (name in LOWER_IS_BETTER) else "base model"
+
+
+def _spread(entry: Mapping[str, Any]) -> str:
+    """The interval that the difference between the models is in."""
+    interval = entry.get("difference_interval")
+    return " to ".join(f"{end:+.3g}" if end else "0" for end in interval) if interval else ""
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
 
 
 def _section(console: Console, title: str) -> None:
@@ -263,7 +296,7 @@ def _setting(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()  # as a recipe has it
     if isinstance(value, tuple):
-        return ", ".join(str(getattr(item, "path", item)) for item in value)
+        return ", ".join(str(getattr(item, "path", getattr(item, "name", item))) for item in value)
     if hasattr(value, "__dataclass_fields__"):
         return ", ".join(f"{key} {_setting(item)}" for key, item in vars(value).items())
     return str(value)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from rich.console import Console
 
-from runner import ask
-from runner.ask import Answer, Answerer, Manner
+from runner import dialogue
+from runner.dialogue import Answer, Answerer, Manner
 from runner.errors import printable
 
 LEAVE = ("/exit", "/quit")
@@ -18,7 +18,7 @@ def answers(found: Mapping[str, Answer], console: Console) -> None:
     """Each answer under the name of who gave it."""
     for name, answer in found.items():
         speed = f"{answer.tokens} tokens, {answer.seconds:.1f} s" + (", cut" if answer.cut else "")
-        console.print(f"{name}  ({speed})", style="bold" if name == ask.ADAPTER else "dim", soft_wrap=True)
+        console.print(f"{name}  ({speed})", style="bold" if name == dialogue.ADAPTER else "dim", soft_wrap=True)
         console.print(printable(answer.text) or "(nothing)", soft_wrap=True)
 
 
@@ -37,7 +37,7 @@ def chat(answerer: Answerer, manner: Manner, system: str | None, console: Consol
         if prompt == ANEW:
             said = {name: [] for name in manner.names}
         elif prompt:
-            found = answerer.ask({name: ask.turns(prompt, system, said[name]) for name in manner.names})
+            found = answerer.ask({name: dialogue.turns(prompt, system, said[name]) for name in manner.names})
             answers(found, console)
             for name, answer in found.items():
                 said[name].append((prompt, answer.text))

@@ -183,7 +183,8 @@ def _stages(plan: Plan, places: Source, directory: Path, signals: Signals, watch
             timings[name] = round(timings.get(name, 0.0) + time.monotonic() - started, 2)
             runfile.update(directory, timings=timings)
 
-    if any(reward.requirements or reward.requirements_file for reward in plan.recipe.rewards):
+    rewards = (*plan.recipe.rewards, *plan.recipe.evaluation.rewards)
+    if any(reward.requirements or reward.requirements_file for reward in rewards):
         watcher.say("preparing: installing what the rewards require, unless it is there")
         scoring.install(plan.recipe, directory)
     watcher.say("preparing: reading the data, loading the tokenizer")

@@ -56,7 +56,7 @@ def run(plan: Plan, stop_requested: Callable[[], bool]) -> bool:
         probe_rows = evaluation_rows if evaluation_rows is not None else train_rows
         probe_rows = probe_rows.select(range(min(training.PROBE_ROWS, len(probe_rows))))
         _watch(trainer, plan, stopper, lambda: trainer.mean_loss(probe_rows), settings, step)
-        if step < trainer.args.max_steps:
+        if step < trainer.args.max_steps and not (resumed and training.ran_out(resumed[0], plan)):
             trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
     finished = not stopper.stopped
     if trainer.is_world_process_zero() and finished:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import distributed
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import INTEGRATION_TO_CALLBACK
 
 from runner import checkpoint, sharding, trackers
 from runner.checkpoint import Manifest
 from runner.errors import Problem, RunError
 from runner.plan import Plan
+from runner.scores.metrics import GENERATED, LOWER_IS_BETTER
 
 PROBE_ROWS = 16  # whose loss is kept with each checkpoint, and compared when its adapter is read back
+GENERATED_LOGS = {f"eval_{name}" for name in GENERATED}  # as transformers calls metrics of held-out rows
 LOW_RANK = ("galore_", "apollo_")  # optimizers that have to be told which matrices to project
 
 logger = logging.getLogger(__name__)
@@ -59,8 +62,8 @@ def arguments(plan: Plan, folder: Path) -> dict[str, Any]:
         "save_steps": steps.checkpoint_every,
         "eval_strategy": "steps" if steps.evaluate_every else "no",
         "eval_steps": steps.evaluate_every,
-        "metric_for_best_model": "loss" if steps.evaluate_every else None,
-        "greater_is_better": False if steps.evaluate_every else None,
+        "metric_for_best_model": stopping_metric(plan) if steps.evaluate_every else None,
+        "greater_is_better": stopping_metric(plan) not in LOWER_IS_BETTER if steps.evaluate_every else None,
         "average_tokens_across_devices": True,
         "remove_unused_columns": False,
         "disable_tqdm": True,
@@ -69,6 +72,32 @@ def arguments(plan: Plan, folder: Path) -> dict[str, Any]:
         "project": plan.recipe.tracking.trackio or "tunesmith",
         "trackio_static_space_id": False,  # or a finished run is copied to a Space, which anybody can read
     }
+
+
+def stopping_metric(plan: Plan) -> str:
+    """The metric by which the best checkpoint is told, and by which a run may stop early."""
+    stopping = plan.recipe.training.early_stopping
+    return "loss" if stopping is None else stopping.metric
+
+
+class Patience(EarlyStoppingCallback):
+    """transformers' early stopping, which goes on counting where the checkpoint that a run goes on from left off."""
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.early_stopping_patience_counter = _waited(state.stateful_callbacks)
+
+
+def ran_out(folder: Path, plan: Plan) -> bool:
+    """Whether the run of a checkpoint had stopped early when it was saved."""
+    stopping = plan.recipe.training.early_stopping
+    state = json.loads((folder / checkpoint.TRAINER_STATE).read_text(encoding="utf-8"))
+    return stopping is not None and _waited(state["stateful_callbacks"]) >= stopping.patience
+
+
+def _waited(stateful: Mapping[str, Any]) -> int:
+    """Evaluations without a better value, as a trainer's state has them."""
+    saved = stateful.get(Patience.__name__) or {"attributes": {}}
+    return int(saved["attributes"].get("early_stopping_patience_counter", 0))
 
 
 class Tracked:
@@ -227,6 +256,8 @@ class Reporter(TrainerCallback):
         event: dict[str, Any] = {"step": state.global_step, "epoch": round(state.global_step / self.steps_an_epoch, 4)}
         if "eval_loss" in logs:
             event |= {"event": "evaluation", "evaluation_loss": logs["eval_loss"]}
+            others = {name.removeprefix("eval_"): value for name, value in logs.items() if name in GENERATED_LOGS}
+            event |= {"measured": others} if others else {}
         elif "loss" in logs:
             if not math.isfinite(logs["loss"]):
                 raise RunError(

@@ -1,6 +1,6 @@
 """The main path right of the torch line: one stage of a settled plan, in one process of possibly several.
 
-    python -m runner.worker prepare|rehearse|train|evaluate|answer plan.json
+    python -m runner.worker prepare|rehearse|train|evaluate|reply plan.json
 
 The supervisor starts it with RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set. A fault that a person can
 put right is written to the file that TUNESMITH_FAULT names, and the process exits with the fault's own code.
@@ -80,10 +80,10 @@ def _run(stage: str, plan: Plan, stop: Stop) -> None:
 
         if not train.run(plan, lambda: stop.requested):
             raise Interrupted(Problem("the run was told to stop, and saved a checkpoint"))
-    elif stage == "answer":
-        from runner import answer
+    elif stage == "reply":
+        from runner import reply
 
-        answer.run(plan)
+        reply.run(plan)
     else:
         from runner import evaluate
 

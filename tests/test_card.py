@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.hub import card
-from runner.hub.card import Facts
+from runner.hub.card import Facts, Score
 from runner.hub.redaction import MASK, redact
 
 RECIPE = "task: sft  # the task\nmodel: {name: HuggingFaceTB/SmolLM2-135M-Instruct}\ndataset: {train: rows.jsonl}\n"
@@ -30,7 +30,12 @@ FACTS = Facts(
     adapter_type="dora",
     recipe_text=RECIPE,
     datasets=("HuggingFaceH4/no_robots",),
-    scores={"loss": (2.25, 1.5), "exact_match": (None, 0.625), "perplexity": (9.0, math.inf)},
+    scores={
+        "loss": Score(2.25, 1.5, 40, (-0.9, -0.6), "better"),
+        "exact_match": Score(None, 0.625, 8),
+        "perplexity": Score(9.0, math.inf, 40),
+        "no_call_precision": Score(0.5, None, 0),
+    },
     settings={"rank": 8, "learning_rate": 2e-4, "target_modules": ("q_proj", "v_proj"), "quantization": None},
     versions={"trl": "1.16.0"},
     ledger={"rows read": 100, "rows kept": 98, "learned tokens": 12345, "steps": 50},
@@ -93,8 +98,11 @@ def test_the_body_shows_the_facts(tmp_path: Path) -> None:
     _, body = written(tmp_path)
     for line in (
         "# support-lora",
-        "| `exact_match` | `not measured` | 0.625 |",
-        "| `perplexity` | 9 | inf |",
+        "| metric | base model | adapter | difference, 95 % interval | adapter is | rows |",
+        "| `loss` | 2.25 | 1.5 | `-0.9 to -0.6` | `better` | 40 |",
+        "| `exact_match` | `not measured` | 0.625 | `not told` | `not told` | 8 |",
+        "| `perplexity` | 9 | inf | `not told` | `not told` | 40 |",
+        "| `no_call_precision` | 0.5 | `not measured` | `not told` | `not told` | `not told` |",
         "| `learned tokens` | 12345 |",
         "| `target_modules` | `q_proj`, `v_proj` |",
         "| `learning_rate` | 0.0002 |",
@@ -173,7 +181,7 @@ def test_ugly_facts_make_a_card_that_the_hub_takes(
         revision=setting,
         recipe_text=recipe,
         datasets=(data,),
-        scores={"loss": (None, score)},
+        scores={"loss": Score(None, score)},
         settings={setting: setting, "all": [setting, 1.5, True]},
         data={data: name},
     )

@@ -63,7 +63,8 @@ def test_defaults_that_follow_from_other_keys(tmp_path: Path) -> None:
     assert check.read(path, ["adapter.rank=4"]).adapter.alpha == 8.0
     training = check.read(path, ["training.max_steps=7"]).training
     assert (training.epochs, training.max_steps) == (None, 7)
-    assert check.read(path, ["training.early_stopping={}"]).training.early_stopping == recipe.EarlyStopping(3, 0.0)
+    stopping = check.read(path, ["training.early_stopping={}"]).training.early_stopping
+    assert stopping == recipe.EarlyStopping("loss", 3, 0.0)
 
 
 def test_a_source_takes_what_it_does_not_say_from_the_dataset(tmp_path: Path) -> None:

@@ -53,6 +53,8 @@ OTHER_VALUES: dict[tuple[str, ...], Any] = {
     ("deepspeed", "config"): "deepspeed.json",
     ("output", "hub", "repository"): "owner/other",
     ("evaluation", "metrics"): ["loss"],
+    ("evaluation", "rewards"): [{"use": "tag_format"}],
+    ("evaluation", "json_schema"): None,  # goes with one metric, and has a test of its own
     ("training", "scheduler_settings", "min_lr"): 1e-5,
 }
 

@@ -61,7 +61,7 @@ def test_every_setting_is_shown_as_a_recipe_has_it() -> None:
     assert (found["dataset.shuffle"], found["evaluation.baseline"]) == ("false", "true")
     assert found["dataset.train"].endswith("/data/instruction.jsonl")
     assert found["training.checkpoints"] == "every 5, keep 2, minutes –"
-    assert found["training.early_stopping"] == "patience 3, min_delta 0.0"
+    assert found["training.early_stopping"] == "metric loss, patience 3, min_delta 0.0"
     assert (found["dataset.limit"], found["dataset.evaluation"]) == ("–", "–")
     assert found["evaluation.metrics"] == "loss, perplexity, exact_match"
 
@@ -197,3 +197,38 @@ def test_the_base_model_may_not_have_been_asked(tmp_path: Path) -> None:
     shown = console()
     show.result(tmp_path, shown)
     assert [line.split()[0] for line in text_of(shown).splitlines()[1:4]] == ["prompt", "wanted", "adapter"]
+
+
+def test_a_difference_within_noise_is_called_that(tmp_path: Path) -> None:
+    def entry(base: float | None, adapter: float | None, interval: Any, verdict: str | None) -> dict[str, Any]:
+        return {"base": base, "adapter": adapter, "difference_interval": interval, "verdict": verdict, "rows": 40}
+
+    metrics = {
+        "loss": entry(2.0, 0.5, [-1.75, -1.25], "better"),
+        "json_match": entry(0.5, 0.25, [-0.5, -0.125], "worse"),
+        "exact_match": entry(0.5, 0.625, [-0.0625, 0.25], "within noise"),
+        "call_name": entry(0.0, 1.0, None, None),
+        "no_call_precision": entry(0.5, None, None, None),
+        "json_valid": entry(None, 1.0, None, None),
+    }
+    evaluation = {"rows": 99, "questions": 40, "metrics": metrics, "not_measured": ["numeric_match", "rouge_l"]}
+    (tmp_path / "evaluation.json").write_text(json.dumps(evaluation))
+    shown = Console(file=io.StringIO(), width=100, highlight=False, markup=False)
+    show.result(tmp_path, shown)
+    lines = [line.rstrip() for line in text_of(shown).splitlines()[1:-1]]
+    assert lines == WITHIN_NOISE.strip("\n").splitlines()
+
+
+WITHIN_NOISE = """
+┏━━━━━━━━━━━━━━━━━━━┳━━━━━━━━━━━━┳━━━━━━━━━┳━━━━━━━━━━━━━━┳━━━━━━━━━━━━━━━━━━┓
+┃ metric            ┃ base model ┃ adapter ┃ better       ┃ difference, 95 % ┃
+┡━━━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━╇━━━━━━━━━╇━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━━━┩
+│ loss              │          2 │     0.5 │ adapter      │ -1.75 to -1.25   │
+│ json_match        │        0.5 │    0.25 │ base model   │ -0.5 to -0.125   │
+│ exact_match       │        0.5 │   0.625 │ within noise │ -0.0625 to +0.25 │
+│ call_name         │          0 │       1 │ too few rows │                  │
+│ no_call_precision │        0.5 │       – │              │                  │
+│ json_valid        │          – │       1 │              │                  │
+└───────────────────┴────────────┴─────────┴──────────────┴──────────────────┘
+left out, since no row counts for them: `numeric_match`, `rouge_l`
+"""

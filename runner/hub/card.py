@@ -18,7 +18,33 @@ from typing import Any
 
 from runner.hub.redaction import redact
 
-METRIC_NAMES = {"exact_match": "exact match", "json_valid": "valid JSON", "json_match": "matching JSON"}
+METRIC_NAMES = {
+    "exact_match": "exact match",
+    "json_valid": "valid JSON",
+    "json_match": "matching JSON",
+    "token_f1": "F1 of words",
+    "rouge_l": "ROUGE-L",
+    "numeric_match": "matching number",
+    "choice_accuracy": "accuracy of choices",
+    "json_schema": "JSON that fits the schema",
+    "call_parsed": "calls that can be read",
+    "call_name": "calls of the right tools",
+    "call_arguments": "calls with the right arguments",
+    "call_match": "right calls",
+    "no_call_precision": "precision of not calling",
+    "no_call_recall": "recall of not calling",
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of both models. What was not measured, or cannot be told from so few rows, is None."""
+
+    base: float | None
+    adapter: float | None
+    rows: int | None = None  # that count
+    difference: tuple[float, float] | None = None  # the 95 % interval of adapter less base
+    verdict: str | None = None  # better | worse | within noise
 
 
 @dataclass(frozen=True)
@@ -33,7 +59,7 @@ class Facts:
     adapter_type: str
     recipe_text: str  # as the person wrote it
     datasets: tuple[str, ...]  # Hub ids
-    scores: Mapping[str, tuple[float | None, float]]  # metric -> (base model or not measured, adapter)
+    scores: Mapping[str, Score]
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
     ledger: Mapping[str, Any]  # rows read, kept and dropped, learned tokens, steps
@@ -70,10 +96,10 @@ def _metadata(facts: Facts) -> str:
             dataset_name="held-out rows",
             metric_type=metric,
             metric_name=METRIC_NAMES.get(metric, metric),
-            metric_value=adapter,
+            metric_value=score.adapter,
         )
-        for metric, (_, adapter) in facts.scores.items()
-        if math.isfinite(adapter)
+        for metric, score in facts.scores.items()
+        if score.adapter is not None and math.isfinite(score.adapter)
     ]
     base = facts.base_model if _base_is_on_hub(facts) else None
     data = ModelCardData(
@@ -154,8 +180,23 @@ def _snippet(facts: Facts) -> str:
 def _scores(facts: Facts) -> list[str]:
     if not facts.scores:
         return []
-    rows = [(metric, "not measured" if base is None else base, own) for metric, (base, own) in facts.scores.items()]
-    return ["## Scores", "On rows that were held out of training.", _table(("metric", "base model", "adapter"), rows)]
+    rows = []
+    for metric, score in facts.scores.items():
+        both = ("not measured" if value is None else value for value in (score.base, score.adapter))
+        rows.append((metric, *both, _difference(score), score.verdict or "not told", score.rows or "not told"))
+    head = ("metric", "base model", "adapter", "difference, 95 % interval", "adapter is", "rows")
+    return [
+        "## Scores",
+        "On rows that were held out of training. Intervals come from drawing rows again, the same for both models, and "
+        "tell what other such rows would give. A difference whose interval holds 0 is within noise.",
+        _table(head, rows),
+    ]
+
+
+def _difference(score: Score) -> str:
+    if score.difference is None:
+        return "not told"
+    return " to ".join(f"{end:+.3g}" if end else "0" for end in score.difference)
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:

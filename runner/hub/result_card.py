@@ -31,7 +31,7 @@ def write(plan: Plan, directory: Path, environment: Mapping[str, str]) -> None:
         adapter_type=recipe.adapter.type,
         recipe_text=(directory / "recipe.yaml").read_text(encoding="utf-8"),
         datasets=tuple(source.path for source in sources if not Path(source.path).is_absolute()),
-        scores={name: (both["base"], both["adapter"]) for name, both in evaluation["metrics"].items()},
+        scores={name: _score(entry) for name, entry in evaluation["metrics"].items()},
         settings={
             "learning rate": recipe.training.learning_rate,
             "scheduler": recipe.training.scheduler,
@@ -58,6 +58,18 @@ def write(plan: Plan, directory: Path, environment: Mapping[str, str]) -> None:
         chat=prepared["template"],
     )
     card.write(directory / "adapter", facts, environment)
+
+
+def _score(entry: Mapping[str, Any]) -> card.Score:
+    """What `evaluation.json` says of a metric; one of an earlier version has no intervals."""
+    difference = entry.get("difference_interval")
+    return card.Score(
+        base=entry["base"],
+        adapter=entry["adapter"],
+        rows=entry.get("rows"),
+        difference=None if difference is None else (difference[0], difference[1]),
+        verdict=entry.get("verdict"),
+    )
 
 
 def _json(path: Path) -> Any:

@@ -112,6 +112,7 @@ def _settle_paths(values: dict[str, Any], places: Places, directory: str) -> lis
     settle(("model", "chat_template"), paths.template)
     settle(("adapter", "continue_from"), paths.adapter)
     settle(("deepspeed", "config"), paths.deepspeed)
+    settle(("evaluation", "json_schema"), paths.json_schema)
     settle(("output", "directory"), paths.output)
     dataset = values.get("dataset") or {}
     if dataset.get("split") and len(dataset.get("train") or ()) == 1:
@@ -166,7 +167,7 @@ def _build(values: dict[str, Any], path: str) -> recipe.Recipe:
                 ),
                 "micro_batch_size": _unless_auto(training["micro_batch_size"]),
                 "gradient_checkpointing": _said(training["gradient_checkpointing"]),
-                "early_stopping": recipe.EarlyStopping(stopping["patience"], float(stopping["min_delta"]))
+                "early_stopping": recipe.EarlyStopping(**{**stopping, "min_delta": float(stopping["min_delta"])})
                 if stopping is not None
                 else None,
                 "checkpoints": _checkpoints(training["checkpoints"]),
@@ -181,11 +182,16 @@ def _build(values: dict[str, Any], path: str) -> recipe.Recipe:
                 "processes": _unless_auto(values["deepspeed"]["processes"]),
             }
         ),
-        evaluation=recipe.Evaluation(**{**values["evaluation"], "metrics": tuple(values["evaluation"]["metrics"])}),
+        evaluation=_evaluation(values["evaluation"]),
         output=recipe.Output(output["directory"], recipe.Hub(**output["hub"]) if output["hub"] is not None else None),
         tracking=recipe.Tracking(**tracking),
         file=path,
     )
+
+
+def _evaluation(values: dict[str, Any]) -> recipe.Evaluation:
+    paid = rewards.settle(values["rewards"] or [])
+    return recipe.Evaluation(**{**values, "metrics": tuple(values["metrics"]), "rewards": paid})
 
 
 def _grpo(values: dict[str, Any]) -> recipe.Grpo:

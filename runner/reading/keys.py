@@ -9,6 +9,7 @@ from typing import Any
 
 from runner.data.calling.formats import CONVERTERS
 from runner.reading.names import LOSSES, OPTIMIZERS, SCHEDULERS
+from runner.scores.metrics import BY_LOSS, GENERATED, METRICS
 
 Definition = dict[str, Any]
 Keys = dict[str, Definition]
@@ -25,7 +26,13 @@ TASK_DEFAULTS: dict[str, dict[tuple[str, str], Any]] = {
         ("training", "learning_rate"): 1e-5,
         ("training", "scheduler"): "linear",
         ("evaluation", "metrics"): ["reward"],
-    }
+    },
+    "function_calling": {
+        ("evaluation", "metrics"): ["loss", "perplexity", "call_parsed", "call_name", "call_match"],
+    },
+    "continued_pretraining": {
+        ("evaluation", "metrics"): ["loss", "perplexity"],
+    },
 }
 
 LARGEST = 2**63 - 1
@@ -171,8 +178,11 @@ ADAPTER: Keys = {
 }
 
 EARLY_STOPPING: Keys = {
-    "patience": _whole("Evaluations without a better loss before the run stops.", 1, default=3),
-    "min_delta": _number("How much lower a loss has to be to count as better.", min=0, default=0.0),
+    "metric": _choice(
+        "What has to get better: `loss`, or one of `evaluation.metrics`.", *BY_LOSS, *GENERATED, default="loss"
+    ),
+    "patience": _whole("Evaluations without a better value before the run stops.", 1, default=3),
+    "min_delta": _number("How much better a value has to be to count as such.", min=0, default=0.0),
 }
 
 SCHEDULER_SETTINGS: Keys = {
@@ -242,7 +252,10 @@ TRAINING: Keys = {
     "log_every": _whole("Optimizer steps from one logged step to the next.", 1, default=1),
     "evaluate_every": _whole("Optimizer steps from one evaluation to the next.", 1, nullable=True, default=None),
     "early_stopping": _section(
-        "Stop when the evaluation loss gets no better.", EARLY_STOPPING, nullable=True, default=None
+        "Stop when a metric of the evaluation rows gets no better; the best checkpoint is the result.",
+        EARLY_STOPPING,
+        nullable=True,
+        default=None,
     ),
     "checkpoints": _section("When checkpoints are saved, and how many stay.", CHECKPOINTS, default={}),
 }
@@ -253,8 +266,6 @@ DEEPSPEED: Keys = {
     "processes": _whole_or_auto("How many processes train; `auto` is one a device.", 1),
     "config": _text("A JSON file of DeepSpeed settings, laid over ours.", nullable=True, default=None),
 }
-
-METRICS = ("loss", "perplexity", "exact_match", "json_valid", "json_match", "reward")
 
 GUARD: Keys = {
     "without_signal": _number(
@@ -334,6 +345,14 @@ EVALUATION: Keys = {
         schema=_choice("A metric.", *METRICS),
         default=["loss", "perplexity", "exact_match"],
     ),
+    "rewards": _key(
+        "list",
+        "Reward functions that score the answers too, as `rewards` of GRPO names them.",
+        filled=True,
+        schema=REWARD,
+        **UNSET,
+    ),
+    "json_schema": _text("The file of the JSON Schema that the metric `json_schema` holds answers to.", **UNSET),
     "samples": _whole("Evaluation rows to write completions for.", 0, default=20),
     "max_new_tokens": _whole("The longest completion written, in tokens.", 1, default=256),
     "baseline": _switch("Score the base model on the same rows.", True),

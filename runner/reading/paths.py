@@ -1,6 +1,7 @@
 """A path as a recipe says it -> an absolute path, or a Hub id as it is; or a RecipeError for what is not there.
 
-Relative paths are relative to the recipe's directory. Nothing is read but the names of files, and DeepSpeed's settings.
+Relative paths are relative to the recipe's directory. Nothing is read but the names of files,
+DeepSpeed's settings and JSON schemas.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ import glob
 import os
 import re
 import stat
+from typing import Any
 
 from runner import secrets
 from runner.data import rows, strict_json
 from runner.errors import Place, Problem, RecipeError, listed
 from runner.reading.keys import HUB_ID, REPOSITORY
 from runner.reading.source import file_text, similar_file
+from runner.scores import fits_schema
 
 DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".arrow")
 OTHER_SUFFIXES = (".txt", ".md", ".tsv", ".xlsx", ".gz", ".zip", ".zst", ".bz2", ".xz")  # of files, and no Hub id
@@ -108,18 +111,20 @@ def template(value: str, directory: str, place: Place) -> str:
 def deepspeed(value: str, directory: str, place: Place) -> str:
     """The absolute path of a file of DeepSpeed's settings: one JSON object."""
     path = absolute(value, directory)
-    _must_exist(value, path, place)
-    _must_be_file(value, path, place)
-    text = file_text(path)
-    try:
-        settings = strict_json.Decoder().whole(text)
-    except strict_json.Invalid as error:
-        before = text[: error.position].split("\n")
-        line = secrets.hide(text.split("\n")[len(before) - 1])
-        there = Place(rows.shown(path), len(before), len(before[-1]) + 1, 1, line)
-        raise _wrong(f"`{value}` is no file of settings: {error.message}", there, error.hint) from None
+    settings = _json(value, path, "file of settings", place)
     if not isinstance(settings, dict):
         raise _wrong(f"`{value}` holds {strict_json.kind(settings)}, and DeepSpeed's settings are an object", place)
+    return path
+
+
+def json_schema(value: str, directory: str, place: Place) -> str:
+    """The absolute path of a JSON Schema whose keywords are all known."""
+    path = absolute(value, directory)
+    try:
+        fits_schema.check(_json(value, path, "JSON schema", place))
+    except ValueError as error:
+        hint = "a keyword that is not known would not be checked: `rewards/json_schema.py` lists those that are"
+        raise _wrong(f"`{value}` is no JSON schema that can be used: {error}", place, hint) from None
     return path
 
 
@@ -151,6 +156,20 @@ def absolute(value: str, directory: str) -> str:
 def is_local(settled: str) -> bool:
     """Whether a settled model, adapter or data set is on disk, and no Hub id."""
     return os.path.isabs(settled)
+
+
+def _json(value: str, path: str, what: str, place: Place) -> Any:
+    """The value in a JSON file, which a message calls `what`."""
+    _must_exist(value, path, place)
+    _must_be_file(value, path, place)
+    text = file_text(path)
+    try:
+        return strict_json.Decoder().whole(text)
+    except strict_json.Invalid as error:
+        before = text[: error.position].split("\n")
+        line = secrets.hide(text.split("\n")[len(before) - 1])
+        there = Place(rows.shown(path), len(before), len(before[-1]) + 1, 1, line)
+        raise _wrong(f"`{value}` is no {what}: {error.message}", there, error.hint) from None
 
 
 def _looks_like_path(value: str) -> bool:

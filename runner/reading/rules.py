@@ -15,9 +15,9 @@ from runner.reading.names import SCHEDULERS
 from runner.reading.sentences import dotted, found
 from runner.reading.settings import Settings
 from runner.reading.source import Path, Places, closest
-from runner.schedule import WITHOUT_WARMUP
+from runner.schedule import BY_EVALUATION, WITHOUT_WARMUP
+from runner.scores.metrics import GENERATED, LOWER_IS_BETTER, SCHEMA
 
-GENERATED = ("exact_match", "json_valid", "json_match")  # metrics of completions that the model writes
 COLUMNS_OF_FORMAT = {"prompt_completion": ("prompt", "completion"), "messages": ("messages",)}
 
 
@@ -114,6 +114,35 @@ def _samples(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
         yield settings.problem(keys, message, hint)
 
 
+def _json_schema(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    metrics, schema = settings[keys[0]], settings[keys[1]]
+    if SCHEMA in metrics and schema is None:
+        message = f"the metric `{SCHEMA}` needs a schema, and `evaluation.json_schema` names none"
+        yield settings.problem(keys, message, "write `json_schema: schema.json` beside `metrics`")
+    elif SCHEMA not in metrics and schema is not None:
+        message = f"`evaluation.json_schema` is not used, since `{SCHEMA}` is not among the metrics"
+        yield settings.problem((keys[1],), message, f"add `{SCHEMA}` to `evaluation.metrics`, or take it away")
+
+
+def _stopping(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    """A metric that a run stops by is one that is measured, and that the scheduler can go by too."""
+    stopping, metrics, scheduler = (settings[key] for key in keys)
+    metric, where = (stopping or {}).get("metric", "loss"), (f"{keys[0]}.metric", keys[1])
+    if metric != "loss" and metric not in metrics:
+        message = f"the run is to stop by `{metric}`, which is not among `evaluation.metrics`"
+        yield settings.problem(where, message, f"add `{metric}` to `evaluation.metrics`")
+    elif scheduler in BY_EVALUATION and metric not in LOWER_IS_BETTER:
+        message = f"`scheduler: {scheduler}` waits for a value to get lower, and a higher `{metric}` is better"
+        yield settings.problem((where[0], keys[2]), message, "stop by `loss`, or use another scheduler")
+
+
+def _stopping_stage(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    metric = (settings[keys[0]] or {}).get("metric", "loss")
+    if metric in GENERATED and (settings[keys[1]] == 3 or settings[keys[2]] == "parameters"):
+        message = f"`{metric}` needs answers during training, and ZeRO stage 3 gathers all weights for each token"
+        yield settings.problem((f"{keys[0]}.metric", *keys[1:]), message, "stop by `loss`, or use stage 2 or less")
+
+
 def _warmup(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
     scheduler, ratio = settings[keys[0]], settings[keys[1]]
     if scheduler in WITHOUT_WARMUP and ratio > 0 and settings.written(keys[1]):
@@ -185,6 +214,9 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("adapter.type", "model.quantization"), _qlora),
     (("adapter.type", "model.quantization", "deepspeed.zero_stage"), _quantized_stage),
     (("evaluation.metrics", "evaluation.samples"), _samples),
+    (("evaluation.metrics", "evaluation.json_schema"), _json_schema),
+    (("training.early_stopping", "evaluation.metrics", "training.scheduler"), _stopping),
+    (("training.early_stopping", "deepspeed.zero_stage", "deepspeed.offload"), _stopping_stage),
     (("training.scheduler", "training.warmup_ratio"), _warmup),
     (("training.scheduler", "training.scheduler_settings", "training.learning_rate"), _scheduler_settings),
     (("adapter.target_modules",), _all_linear),

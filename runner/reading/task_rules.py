@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from runner.errors import Problem, listed
 from runner.reading.keys import CALLING_FORMATS, SECTION_TASKS
 from runner.reading.settings import Settings
+from runner.scores.metrics import BY_LOSS, BY_REWARDS, OF_CALLS
 
 Rule = Callable[[Settings, tuple[str, ...]], Iterator[Problem]]
 
@@ -60,18 +61,39 @@ def _rewards(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
         hint = "write `rewards: [{use: exact_answer}]`, or `[{file: rewards.py}]` with a function of your own"
         yield settings.problem(("rewards", "task"), "`task: grpo` needs `rewards`", hint)
         return
-    for index, reward in enumerate(rewards):
-        named = [key for key in ("use", "file") if reward[key] is not None]
-        where = (f"rewards.{index}",)
+    yield from _homes(settings, "rewards")
+    if all(reward["weight"] == 0 for reward in rewards):
+        yield settings.problem(keys, "every reward has the weight 0, so that nothing is learned")
+
+
+def _homes(settings: Settings, key: str) -> Iterator[Problem]:
+    for index, reward in enumerate(settings[key]):
+        named = [home for home in ("use", "file") if reward[home] is not None]
+        where = (f"{key}.{index}",)
         if len(named) != 1:
             what = "both `use` and `file`" if named else "neither `use` nor `file`"
             hint = "`use` names a reward that ships with Tunesmith, `file` a Python file of your own"
-            yield settings.problem(where, f"`rewards[{index}]` has {what}", hint)
+            yield settings.problem(where, f"`{key}[{index}]` has {what}", hint)
         if reward["use"] is not None and reward["function"] is not None:
-            message = f"`rewards[{index}]` has a `function`, and `use` names one already"
+            message = f"`{key}[{index}]` has a `function`, and `use` names one already"
             yield settings.problem(where, message, "take `function` away")
-    if all(reward["weight"] == 0 for reward in rewards):
-        yield settings.problem(keys, "every reward has the weight 0, so that nothing is learned")
+
+
+def _measured_rewards(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    """Rewards that score the answers of a task which does not learn from them."""
+    if settings[keys[0]] is None:
+        return
+    if settings["task"] == "grpo":
+        message = f"held-out prompts of `task: grpo` are scored by its `rewards`, and `{keys[0]}` names more"
+        yield settings.problem(keys, message, "put them among `rewards`, with `weight: 0` if nothing is to be learned")
+    elif settings["task"] == "continued_pretraining":
+        message = f"`{keys[0]}` scores answers, and texts of `task: continued_pretraining` have none"
+        yield settings.problem(keys, message, f"take `{keys[0]}` away")
+    else:
+        yield from _homes(settings, keys[0])
+        if settings[keys[1]] == 0:
+            message = f"`{keys[0]}` scores answers, and `{keys[1]}` is 0"
+            yield settings.problem(keys, message, "let some answers be written, or leave the rewards out")
 
 
 def _grpo_batch(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
@@ -135,8 +157,14 @@ def _grpo_engine(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]
 def _metrics(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
     task, metrics = settings["task"], settings[keys[0]]
     for metric in metrics:
-        if (metric == "reward") != (task == "grpo"):
+        hint = None
+        if (metric == BY_REWARDS) != (task == "grpo"):
             hint = "held-out prompts of `task: grpo` are scored by its rewards: `metrics: [reward]`"
+        elif metric in OF_CALLS and task != "function_calling":
+            hint = "it compares the calls of tools, which rows of `task: function_calling` have"
+        elif metric not in BY_LOSS and task == "continued_pretraining":
+            hint = "its rows are texts without an answer: write `metrics: [loss, perplexity]`"
+        if hint is not None:
             yield settings.problem(keys, f"the metric `{metric}` is none of `task: {task}`", hint)
             return
 
@@ -176,6 +204,7 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("rewards",), _section),
     (tuple(NOT_GRPO), _not_grpo),
     (("rewards",), _rewards),
+    (("evaluation.rewards", "evaluation.samples"), _measured_rewards),
     (("training.batch_size", "grpo.num_generations"), _grpo_batch),
     (("deepspeed.zero_stage", "grpo.engine", "deepspeed.offload"), _grpo_zero),
     (("grpo.loss_type", "grpo.importance_sampling_level"), _grpo_loss),

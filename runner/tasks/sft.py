@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ import torch
 from datasets import Dataset
 from torch import distributed
 from torch.utils.data import DataLoader
-from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
-from runner import batches, isolation, learned_head, training
+from runner import asked, batches, isolation, learned_head, training
 from runner.adapters.attached import attached
 from runner.batches import FILLER, MicroBatches, Order
+from runner.errors import Problem, RunError
 from runner.plan import Plan
+from runner.scores.metrics import GENERATED
 from runner.text.encoding import NOT_LEARNED
 
 
@@ -65,19 +68,41 @@ class Trainer(SFTTrainer):
         shares = batches.evaluation_batches(rows["length"], self.plan.batch.micro, self.plan.processes, self.rank)
         wrapped, was_training = self.model_wrapped, self.model.training
         wrapped.eval()
-        sums = torch.zeros(2, dtype=torch.float64)
+        total = count = 0.0
         with torch.no_grad():
             for batch in self._loader(rows, shares):
                 inputs = self._prepare_inputs(batch)
                 learned = (inputs["labels"][:, 1:] != NOT_LEARNED).sum()
                 loss = self.compute_loss(wrapped, inputs, num_items_in_batch=learned) / self.accelerator.num_processes
-                sums += torch.tensor([loss.item() * learned.item(), learned.item()], dtype=torch.float64)
+                total, count = total + loss.item() * learned.item(), count + learned.item()
         wrapped.train(was_training)
         self._metrics["eval"].clear()
+        total, count = self._over_processes(total, count)
+        return total / count
+
+    def mean_score(self, metric: str) -> float:
+        """The mean of a metric over the answers to the held-out questions, written by all processes together.
+
+        Raises RunError where no row counts for it, so that nothing could be told from it.
+        """
+        model, tokenizer = self.accelerator.unwrap_model(self.model), self.processing_class
+        whole = asked.read(self.plan, model, tokenizer, (metric,))
+        mine = replace(whole, questions=whole.questions[self.rank :: self.plan.processes])
+        answers = asked.answered(mine, model, tokenizer, self.plan.recipe.evaluation.max_new_tokens)
+        values = [value for _, scored in answers if (value := scored.values[metric]) is not None]
+        total, count = self._over_processes(sum(values), len(values))
+        if not count and metric != "no_call_precision":  # of answers that all call, none is right not to
+            message = f"no held-out row counts for `{metric}`, and the run is to stop by it"
+            raise RunError(Problem(message, hint="name another `training.early_stopping.metric`"))
+        return total / max(count, 1)
+
+    def _over_processes(self, *values: float) -> list[float]:
+        """The sums of values over the processes, the same on each."""
+        sums = torch.tensor(values, dtype=torch.float64)
         if distributed.is_initialized() and distributed.get_world_size() > 1:
             sums = sums.to(self.args.device)
             distributed.all_reduce(sums)
-        return float(sums[0] / sums[1])
+        return [float(value) for value in sums]
 
     def prove_isolation(self) -> None:
         """Raise RunError where rows that are laid together see each other. Runs on the wrapped model."""
@@ -99,6 +124,9 @@ class Trainer(SFTTrainer):
         """The loss of the held-out rows: every learned token counts the same, in whichever row it stands."""
         loss = self.mean_loss(self.eval_dataset)
         metrics = {"eval_loss": loss, "eval_perplexity": math.exp(min(loss, 700.0))}
+        metric = training.stopping_metric(self.plan)
+        if metric in GENERATED:
+            metrics[f"eval_{metric}"] = self.mean_score(metric)
         self.log(dict(metrics))
         self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -173,7 +201,7 @@ def trainer(
     callbacks: list[Any] = []
     stopping = plan.recipe.training.early_stopping
     if stopping is not None:
-        callbacks.append(EarlyStoppingCallback(stopping.patience, stopping.min_delta))
+        callbacks.append(training.Patience(stopping.patience, stopping.min_delta))
     return Trainer(
         plan,
         rank,

@@ -30,7 +30,7 @@ from runner.text.templates import Refused
 
 def run(plan: Plan, requests: Iterable[str] = sys.stdin) -> None:
     """Answer until there are no more requests. Raises UserError for a model or an adapter that cannot be loaded."""
-    settings = json.loads((Path(plan.directory) / "answering.json").read_text(encoding="utf-8"))
+    settings = json.loads((Path(plan.directory) / "replying.json").read_text(encoding="utf-8"))
     if plan.device == "cpu":
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     tokenizer = model.tokenizer(plan.recipe.model)

@@ -1,12 +1,11 @@
-"""How good an answer is: pure functions of the text that was generated and the text that was wanted.
+"""Two texts in, the answer and the wanted one, a score out: equality, as text and as JSON.
 
-Each gives 1.0 or 0.0 for one answer; the score of a run is their mean. White space around an answer does not count.
+White space around an answer does not count.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 
@@ -24,15 +23,6 @@ def json_match(got: str, wanted: str) -> float:
     """Whether the answer is the same JSON value as the wanted one, whatever its spacing and the order of its keys."""
     value, expected = _parsed(got), _parsed(wanted)
     return float(value is not None and value == expected)
-
-
-SCORES: dict[str, Callable[[str, str], float]] = {
-    "exact_match": exact_match,
-    "json_valid": json_valid,
-    "json_match": json_match,
-}
-BY_LOSS = ("loss", "perplexity")  # computed from the held-out rows' tokens, without generating
-LOWER_IS_BETTER = BY_LOSS
 
 
 def _parsed(text: str) -> tuple[str] | None:

@@ -77,9 +77,9 @@ def answering(subject: Subject, manner: Manner) -> Iterator[Answerer]:
         plan = replace(subject.plan, directory=str(directory))
         (directory / "plan.json").write_text(planfile.to_json(plan), encoding="utf-8")
         settings = {"adapter": subject.adapter, **asdict(manner)}
-        (directory / "answering.json").write_text(json.dumps(settings), encoding="utf-8")
+        (directory / "replying.json").write_text(json.dumps(settings), encoding="utf-8")
         reading, writing = os.pipe()
-        running = workers.begin(Stage("answer", 1, plan.device, directory), writing)
+        running = workers.begin(Stage("reply", 1, plan.device, directory), writing)
         os.close(writing)
         assert running.process.stdin is not None
         requests = os.fdopen(os.dup(running.process.stdin.fileno()), "w", encoding="utf-8")

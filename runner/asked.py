@@ -1,0 +1,63 @@
+"""Held-out questions as they were prepared, and a model, in; its answers and their scores out.
+
+Used at the end of a run for both models, and during training where a metric of answers decides when to stop.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from runner import answering, model
+from runner.answering import Answer
+from runner.plan import Plan
+from runner.scores import rows
+from runner.scores.calls import Read
+from runner.scores.rows import Measure, Scored
+
+CallReader = Callable[..., Read]  # of an answer with its special tokens, and the `syntax` of its calls
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The questions of `questions.json`, the tokens that end an answer, and what answers are measured by."""
+
+    questions: Sequence[dict[str, Any]]
+    ends: Sequence[int]
+    measure: Measure
+
+
+def read(
+    plan: Plan,
+    loaded: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    metrics: Sequence[str],
+    read_calls: CallReader | None = None,
+) -> Asked:
+    """What a run prepared to ask, for metrics of answers. `loaded` is the model, which knows what ends its answers."""
+    prepared = json.loads((Path(plan.directory) / "prepared" / "questions.json").read_text(encoding="utf-8"))
+    settings = plan.recipe.evaluation
+    schema = None
+    if settings.json_schema is not None:
+        schema = json.loads(Path(settings.json_schema).read_text(encoding="utf-8"))
+    reader = None if read_calls is None else functools.partial(read_calls, syntax=prepared.get("syntax"))
+    stops = tokenizer.convert_tokens_to_ids(prepared["stops"])
+    return Asked(
+        prepared["questions"], [*model.ends(loaded, tokenizer), *stops], Measure(tuple(metrics), schema, reader)
+    )
+
+
+def answered(asked: Asked, loaded: Any, tokenizer: PreTrainedTokenizerBase, most: int) -> list[tuple[Answer, Scored]]:
+    """The model's greedy answer to each question, of at most `most` tokens, and its scores."""
+    ids = [question["ids"] for question in asked.questions]
+    answers = answering.answers(loaded, tokenizer, ids, asked.ends, most)
+    return [
+        (answer, rows.score(asked.measure, question, answer.text, answer.marked))
+        for question, answer in zip(asked.questions, answers, strict=True)
+    ]
