@@ -1,0 +1,67 @@
+"""Tools and arguments as the model is shown them: the texts in them, and the proof that the tools stand in a text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from runner.data.examples import Chat
+from runner.text import marks, rendering, turns
+from runner.text.rendering import Refused
+from runner.text.turns import OTHER_TEMPLATE
+
+
+def texts(written: str, what: str) -> Iterator[str]:
+    """Every text in a JSON text, keys included, without its escapes. Raises `Refused` as `rendering.value` does."""
+    yield from _texts(rendering.value(written, what))
+
+
+def check(text: str, chat: Chat, tokenizer: Any) -> None:
+    """Raise `Refused` unless the text of a conversation shows each of its tools, with its parameters.
+
+    Their names are marked for it: a name alone may stand in the text because a message says it.
+    """
+    first = marks.alphabet([text])
+    if not chat.tools or first is None:
+        return
+    names: list[str] = []
+    tools = tuple(
+        json.dumps(_marked(rendering.value(tool, f"tool {number}"), names, first), ensure_ascii=False)
+        for number, tool in enumerate(chat.tools, 1)
+    )
+    shown = marks.read(turns.apply(replace(chat, tools=tools), tokenizer), first).calls
+    for place, name in enumerate(names):
+        if place not in shown:
+            raise Refused(f"the chat template does not show the tools of the row: `{name}` is missing", OTHER_TEMPLATE)
+
+
+def _marked(tool: Any, names: list[str], first: int) -> Any:
+    """The tool with a mark in its name and in those of its parameters, each with its place in `names`."""
+    function = tool.get("function") if isinstance(tool, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise Refused('a tool is no `{"type": "function", "function": {"name": …}}`')
+    parameters = function.get("parameters")
+    properties = parameters.get("properties") if isinstance(parameters, dict) else None
+
+    def marked(name: str) -> str:
+        names.append(name)
+        return marks.mark_name(name, len(names) - 1, first)
+
+    changed = function | {"name": marked(function["name"])}
+    if isinstance(parameters, dict) and isinstance(properties, dict):
+        changed["parameters"] = parameters | {"properties": {marked(key): each for key, each in properties.items()}}
+    return tool | {"function": changed}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield key
+            yield from _texts(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts(each)
