@@ -55,7 +55,7 @@ def mistral(text: str, tools: Sequence[str]) -> tuple[str, list[Call]]:
             if head is None:
                 raise Broken(f"`{MISTRAL}` is followed by neither a list nor a name and `[ARGS]`")
             start = strict_json.skip_space(rest, head.end())
-            _, _, position = _object(rest, start, "the arguments of a call")
+            _, _, position = _object(rest, start, "what stands behind `[ARGS]`")
             calls.append(Call(head[1], rest[start:position], head[2] or ""))
             position = strict_json.skip_space(rest, position)
     if rest[position:].strip():
@@ -123,9 +123,9 @@ def _object(text: str, start: int, what: str) -> tuple[dict[str, object], dict[s
     try:
         value, end, fault = decoder.value(text, start)
     except strict_json.Invalid as error:
-        raise Broken(f"{what} is {error.message}") from None
+        raise Broken(f"{what}: {error.message}") from None
     if fault is not None:
-        raise Broken(f"in {what}, {fault}")
+        raise Broken(f"{what}: {fault}")
     if not isinstance(value, dict):
         raise Broken(f"{what} is {strict_json.kind(value)}, not an object")
     texts: dict[str, str] = {}
