@@ -162,7 +162,7 @@ def test_calls_that_a_syntax_cannot_write_are_refused_and_not_changed(
     "arguments",
     [
         '{"a": 1.0}', '{"a": 1}', '{"a": 123456789012345678901234567890}', '{"b": 1, "a": {"d": [], "c": [1, 2.50]}}',
-        '{"a": null}', '{"a": [true, false, null]}', '{"a": "日本 é \\u00e9 \\ud83d\\ude00 \\" \\\\ \\n /"}', '{"a": -1e-7}',
+        '{"a": null}', '{"a": [true, false, null]}', '{"a": "é \\u00e9 \\ud83d\\ude00 \\" \\\\ \\n /"}', '{"a": -1e-7}',
         '{"a": "null"}', '{"a": ""}', "{}", '{"": {"": ""}}', '{"a": "<b>&amp;</b>"}', '{"1": 1, "0": 0}',
     ],
 )  # fmt: skip
@@ -191,7 +191,7 @@ def test_reasoning_beside_earlier_calls_is_history(calling_family: Callable[[str
     example = Chat((ASKED, thinking, Message("tool", "12"), Message("assistant", "Noon."), *ONE.messages[1:]), TOOLS)
     turns = learned(example, calling_family("qwen3"))
     assert [turn[:11] for turn in turns] == ["<tool_call>", "Noon.<|im_e", "<think>\n\n</"]
-    assert templates.render(example, calling_family("qwen3"), "completions", True).rewritten == 3
+    assert templates.render(example, calling_family("qwen3"), "completions", True).rewritten == 2
 
 
 def test_a_chat_without_a_call_may_show_tools(calling_family: Callable[[str], Any]) -> None:
@@ -218,6 +218,9 @@ def test_the_last_call_is_asked_for_where_the_last_answer_tells_its_result(
 
 # rows that cannot be used
 
+SPECIAL = "which the tokenizer reads as a special token"
+UNSHOWN = "the arguments of call 1 of message 2 cannot be kept exactly"
+
 
 def test_texts_that_read_as_calls_are_refused(calling_family: Callable[[str], Any]) -> None:
     for text, reason in [
@@ -237,15 +240,15 @@ def test_texts_that_read_as_calls_are_refused(calling_family: Callable[[str], An
 @pytest.mark.parametrize(
     ("example", "reason"),
     [
-        (calls('{"a": "<|im_end|>"}'), "call 1 of message 2 holds the text `<|im_end|>`, which the tokenizer reads as a special token"),
-        (calls('{"a": "<\\u007cim_end|>"}'), "call 1 of message 2 holds the text `<|im_end|>`, which the tokenizer reads as a special token"),
-        (calls('{"<|im_start|>": 1}'), "call 1 of message 2 holds the text `<|im_start|>`, which the tokenizer reads as a special token"),
-        (calls("{}", "f", tool("<|im_end|>")), "tool 1 holds the text `<|im_end|>`, which the tokenizer reads as a special token"),
+        (calls('{"a": "<|im_end|>"}'), f"call 1 of message 2 holds the text `<|im_end|>`, {SPECIAL}"),
+        (calls('{"a": "<\\u007cim_end|>"}'), f"call 1 of message 2 holds the text `<|im_end|>`, {SPECIAL}"),
+        (calls('{"<|im_start|>": 1}'), f"call 1 of message 2 holds the text `<|im_start|>`, {SPECIAL}"),
+        (calls("{}", "f", tool("<|im_end|>")), f"tool 1 holds the text `<|im_end|>`, {SPECIAL}"),
         (calls('{"a": "\\ud83d"}'), "call 1 of message 2 holds half of a surrogate pair at character 1"),
-        (calls('{"a": 0.1000000000000000055}'), "the arguments of call 1 of message 2 cannot be shown as it is: a number has more digits than are kept"),
-        (calls('{"a": 1, "a": 2}'), "the arguments of call 1 of message 2 cannot be shown as it is: key `a` stands twice in one object"),
-        (calls("{"), "the arguments of call 1 of message 2 cannot be shown as it is: not valid JSON: the text ends before its value is complete"),
-        (calls("{}", "f", "[]"), 'tool 1 is no `{"type": "function", "function": {"name": …}}`'),
+        (calls('{"a": 0.1000000000000000055}'), f"{UNSHOWN}: a number has more digits than are kept"),
+        (calls('{"a": 1, "a": 2}'), f"{UNSHOWN}: key `a` stands twice in one object"),
+        (calls("{"), f"{UNSHOWN}: not valid JSON: the text ends before its value is complete"),
+        (calls("{}", "f", '{"name": "f"}'), 'a tool is no `{"type": "function", "function": {"name": …}}`'),
     ],
 )  # fmt: skip
 def test_rows_that_cannot_be_shown_are_refused(
@@ -273,17 +276,17 @@ def test_a_syntax_that_cannot_write_a_value_is_told(
 @pytest.mark.parametrize(
     ("change", "to", "reason"),
     [
-        ("in message.tool_calls", "in message.tool_calls[:1]", "message 2 as it is: it leaves a call out"),
-        ("in message.tool_calls", "in message.tool_calls * 2", "message 2 as it is: it writes a call more than once"),
-        ("in message.tool_calls", "in message.tool_calls | reverse", "it writes a call's name differently"),
-        ("in tools", "in tools[:1]", "the chat template does not show the tools of the row: `get_time` is missing"),
+        ("message.tool_calls", "(message.tool_calls or [])[:1]", "message 2 as it is: it leaves a call out"),
+        ("message.tool_calls", "(message.tool_calls or []) * 2", "message 2 as it is: it writes a call more than once"),
+        ("message.tool_calls", "message.tool_calls | reverse", "it writes a call's name differently"),
+        ("tools", "tools[:1]", "the chat template does not show the tools of the row: `get_time` is missing"),
     ],
 )
 def test_templates_that_mislead_are_refused(
     change: str, to: str, reason: str, dressed: Callable[..., Any], calling_family: Callable[[str], Any]
 ) -> None:
     """They do right by the probe, which is in English; what they do to a conversation in French is another matter."""
-    template = CODER.replace(change, f"{change} if messages[0].content != 'Bonjour' else {to.removeprefix('in ')}")
+    template = CODER.replace(f"in {change}", f"in ({to} if messages[0].content == 'Bonjour' else {change})")
     example = Chat((Message("user", "Bonjour"), Message("assistant", "", (BERN, TIME))), (WEATHER, TOOLS[1]))
     assert reason in refusal(example, dressed(template))[0]
     english = Chat((ASKED, *example.messages[1:]), TOOLS)

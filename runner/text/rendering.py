@@ -68,7 +68,7 @@ def value(text: str, what: str) -> Any:
     try:
         return exact.value(text)
     except strict_json.Invalid as error:
-        raise Refused(f"{what} cannot be shown as it is: {error.message}", error.hint or EDIT_ROW) from None
+        raise Refused(f"{what} cannot be kept exactly: {error.message}", error.hint or EDIT_ROW) from None
 
 
 def paired(messages: Sequence[Message], nine: bool) -> tuple[Message, ...]:
