@@ -280,6 +280,7 @@ def test_a_syntax_that_cannot_write_a_value_is_told(
         ("message.tool_calls", "(message.tool_calls or []) * 2", "message 2 as it is: it writes a call more than once"),
         ("message.tool_calls", "message.tool_calls | reverse", "it writes a call's name differently"),
         ("tools", "tools[:1]", "the chat template does not show the tools of the row: `get_time` is missing"),
+        ("tools", "(tools * 2 if tools[0].function.name == 'get_weather' else tools)", "tools have other names"),
     ],
 )
 def test_templates_that_mislead_are_refused(
@@ -291,3 +292,11 @@ def test_templates_that_mislead_are_refused(
     assert reason in refusal(example, dressed(template))[0]
     english = Chat((ASKED, *example.messages[1:]), TOOLS)
     assert learned(english, dressed(template)) == learned(english, calling_family("coder"))
+
+
+def test_tools_inside_an_answer_are_not_learned(dressed: Callable[..., Any]) -> None:
+    again = "{% if tools and message.role == 'assistant' and not message.tool_calls %}{{ tools | tojson }}{% endif %}"
+    moved = CODER.replace("{{ '<|im_end|>\n' }}{% endfor %}", again + "{{ '<|im_end|>\n' }}{% endfor %}")
+    assert moved != CODER
+    example = Chat((ASKED, Message("assistant", "I cannot know.")), TOOLS)
+    assert refusal(example, dressed(moved))[0] == "the chat template writes the tools inside an answer"

@@ -9,7 +9,7 @@ from typing import Any
 
 from runner.data.examples import Chat
 from runner.text import marks, rendering, turns
-from runner.text.rendering import Refused
+from runner.text.rendering import EDIT_ROW, Refused
 from runner.text.turns import OTHER_TEMPLATE
 
 
@@ -18,23 +18,29 @@ def texts(written: str, what: str) -> Iterator[str]:
     yield from _texts(rendering.value(written, what))
 
 
-def check(text: str, chat: Chat, tokenizer: Any) -> None:
-    """Raise `Refused` unless the text of a conversation shows each of its tools, with its parameters.
+def places(text: str, chat: Chat, tokenizer: Any) -> list[int]:
+    """Where the text of a conversation names its tools and their parameters, as positions of characters.
 
-    Their names are marked for it: a name alone may stand in the text because a message says it.
+    The names are marked for it: a name alone may stand in the text because a message says it. Raises `Refused`
+    unless the text shows all of them.
     """
-    first = marks.alphabet([text])
-    if not chat.tools or first is None:
-        return
+    if not chat.tools:
+        return []
+    first = marks.alphabet([text, *chat.tools])
+    if first is None:
+        raise Refused("the row uses every private-use character that its tools could be marked with", EDIT_ROW)
     names: list[str] = []
     tools = tuple(
         json.dumps(_marked(rendering.value(tool, f"tool {number}"), names, first), ensure_ascii=False)
         for number, tool in enumerate(chat.tools, 1)
     )
-    shown = marks.read(turns.apply(replace(chat, tools=tools), tokenizer), first).calls
-    for place, name in enumerate(names):
-        if place not in shown:
+    shown = marks.read(turns.apply(replace(chat, tools=tools), tokenizer), first)
+    for number, name in enumerate(names):
+        if number not in shown.calls:
             raise Refused(f"the chat template does not show the tools of the row: `{name}` is missing", OTHER_TEMPLATE)
+    if shown.plain != text:
+        raise Refused("the chat template writes a conversation otherwise where its tools have other names")
+    return [place for found in shown.calls.values() for place in found]
 
 
 def _marked(tool: Any, names: list[str], first: int) -> Any:
@@ -51,7 +57,13 @@ def _marked(tool: Any, names: list[str], first: int) -> Any:
 
     changed = function | {"name": marked(function["name"])}
     if isinstance(parameters, dict) and isinstance(properties, dict):
-        changed["parameters"] = parameters | {"properties": {marked(key): each for key, each in properties.items()}}
+        renamed = {key: marked(key) for key in properties}
+        changed["parameters"] = parameters | {"properties": {renamed[key]: each for key, each in properties.items()}}
+        required = parameters.get("required")
+        if isinstance(required, list):  # templates look their parameters up in it
+            changed["parameters"]["required"] = [
+                renamed.get(key, key) if isinstance(key, str) else key for key in required
+            ]
     return tool | {"function": changed}
 
 

@@ -220,11 +220,13 @@ def _check_characters(text: str, what: str) -> None:
 
 def _conversation(chat: Chat, tokenizer: Any, learn: str) -> Rendered:
     text = turns.apply(chat, tokenizer)
-    shown_tools.check(text, chat, tokenizer)
+    tools = shown_tools.places(text, chat, tokenizer)
     if learn == "all" and all(message.role != ANSWERER for message in chat.messages):
         return Rendered(text, ((0, len(text)),))
     answers = turns.answers(chat.messages)
     found = turns.locate(text, chat, answers if learn == "completions" else answers[-1:], tokenizer)
+    if any(turn.start <= place < turn.end for turn in found for place in tools):
+        raise Refused("the chat template writes the tools inside an answer", turns.OTHER_TEMPLATE)
     return Rendered(
         text=text,
         learned=((0, len(text)),) if learn == "all" else tuple((turn.start, turn.end) for turn in found),
