@@ -143,7 +143,7 @@ def _questions(plan: Plan, samples: Sequence[Sample], tokenizer: Any) -> dict[st
         example = sample.example
         assert not isinstance(example, Question), "the answers of bare prompts are scored, and not compared"
         try:
-            prompts = templates.prompts(example, tokenizer, with_template)
+            prompts = templates.prompts(example, tokenizer, settings.learn, with_template)
             stops.update(templates.render(example, tokenizer, settings.learn, with_template).stops)
         except Refused:
             continue  # a row without a question, or one that was left out above

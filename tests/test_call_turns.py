@@ -171,6 +171,11 @@ def test_no_value_is_changed(arguments: str, family: str, calling_family: Callab
     check_read_back(calls(arguments), family, calling_family(family))
 
 
+def test_a_template_that_takes_text_keeps_every_digit(calling_family: Callable[[str], Any]) -> None:
+    precise = '{"a":0.1000000000000000055,  "b": 1e2}'
+    assert precise in learned(calls(precise), calling_family("joining"))[0]
+
+
 def test_other_calls_do_not_lend_their_keys(calling_family: Callable[[str], Any]) -> None:
     assert learned(PARALLEL, calling_family("hermes"))[0] == (
         '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Bern", "days": 2}}\n</tool_call>\n'
@@ -207,19 +212,21 @@ def test_the_last_call_is_asked_for_where_the_last_answer_tells_its_result(
     calling_family: Callable[[str], Any],
 ) -> None:
     tokenizer = calling_family("hermes")
-    answer, call = templates.prompts(ANSWERED, tokenizer, use_template=True)
+    answer, call = templates.prompts(ANSWERED, tokenizer, "completions", use_template=True)
     assert (answer.answer, answer.calls) == ("It is fine.", ())
     assert [(each.name, each.arguments) for each in call.calls] == [(ZURICH.name, ZURICH.arguments)]
     assert call.text == templates.prompt(ONE, tokenizer, use_template=True).text and call.tools == TOOLS
     for example in (ONE, SAYING, TWICE, Chat((ASKED, Message("assistant", "A")), TOOLS)):
-        (only,) = templates.prompts(example, tokenizer, use_template=True)
+        (only,) = templates.prompts(example, tokenizer, "completions", use_template=True)
         assert only == templates.prompt(example, tokenizer, use_template=True)
+    assert templates.prompts(ANSWERED, tokenizer, "last", use_template=True) == [answer]
 
 
 # rows that cannot be used
 
 SPECIAL = "which the tokenizer reads as a special token"
-UNSHOWN = "the arguments of call 1 of message 2 cannot be kept exactly"
+THESE = "the arguments of call 1 of message 2"
+DIGITS = "cannot be kept exactly: a number has more digits than are kept"
 
 
 def test_texts_that_read_as_calls_are_refused(calling_family: Callable[[str], Any]) -> None:
@@ -245,9 +252,9 @@ def test_texts_that_read_as_calls_are_refused(calling_family: Callable[[str], An
         (calls('{"<|im_start|>": 1}'), f"call 1 of message 2 holds the text `<|im_start|>`, {SPECIAL}"),
         (calls("{}", "f", tool("<|im_end|>")), f"tool 1 holds the text `<|im_end|>`, {SPECIAL}"),
         (calls('{"a": "\\ud83d"}'), "call 1 of message 2 holds half of a surrogate pair at character 1"),
-        (calls('{"a": 0.1000000000000000055}'), f"{UNSHOWN}: a number has more digits than are kept"),
-        (calls('{"a": 1, "a": 2}'), f"{UNSHOWN}: key `a` stands twice in one object"),
-        (calls("{"), f"{UNSHOWN}: not valid JSON: the text ends before its value is complete"),
+        (calls('{"a": 0.10000000000000001}'), f"{THESE} {DIGITS}"),
+        (calls('{"a": 1, "a": 2}'), f"{THESE} cannot be read: key `a` stands twice in one object"),
+        (calls("{"), f"{THESE} cannot be read: not valid JSON: the text ends before its value is complete"),
         (calls("{}", "f", '{"name": "f"}'), 'a tool is no `{"type": "function", "function": {"name": …}}`'),
     ],
 )  # fmt: skip

@@ -56,6 +56,8 @@ def fault(text: str, syntax: str) -> str:
         ("pythonic", "Well.\n[f(a=(1, 0x10))]", "Well.", [("f", '{"a": [1, 16]}')]),
         ("pythonic", r'[f(a="\ud83d\ude00\d")]', "", [("f", '{"a": "😀\\\\d"}')]),
         ("pythonic", "a<|tool_call_start|>[f()]<|tool_call_end|>", "a", [("f", "{}")]),
+        ("pythonic", "[f(a='<|python_start|>')]", "", [("f", '{"a": "<|python_start|>"}')]),
+        ("llama", '{"name": "f", "parameters": {"<|python_tag|>": 1}}', "", [("f", '{"<|python_tag|>": 1}')]),
         ("pythonic", "[1] says f(x)", "[1] says f(x)", []),
         ("xml", f"Well.\n{CODER}\n{CODER}", "Well.", [("f", '{"a": "x"}')] * 2),
         ("xml", "<function=f>\n</function>", "", [("f", "{}")]),

@@ -154,7 +154,7 @@ def find_calls(names: Sequence[str], message: int, reading: Reading) -> Extent:
     if len(places) > len(names):
         raise Changed("writes a call more than once")
     for name, place in zip(names, places, strict=True):
-        if not reading.plain.startswith(name, place - len(name) // 2):
+        if reading.plain[max(place - len(name) // 2, 0) :][: len(name)] != name:
             raise Changed("writes a call's name differently")
     return Extent(places[0] - len(names[0]) // 2, places[-1] + (len(names[-1]) + 1) // 2, thinking_dropped=False)
 

@@ -64,7 +64,7 @@ def apply(
 
 
 def value(text: str, what: str) -> Any:
-    """The value of a JSON text that a row holds. Raises `Refused` where it is none, or cannot be kept as it is."""
+    """The value of a JSON text that a row holds, not to be changed. Raises `Refused` where it would not be kept."""
     try:
         return exact.value(text)
     except strict_json.Invalid as error:

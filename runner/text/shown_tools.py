@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from runner.data import strict_json
 from runner.data.examples import Chat
 from runner.text import marks, rendering, turns
 from runner.text.rendering import EDIT_ROW, Refused
@@ -14,8 +15,11 @@ from runner.text.turns import OTHER_TEMPLATE
 
 
 def texts(written: str, what: str) -> Iterator[str]:
-    """Every text in a JSON text, keys included, without its escapes. Raises `Refused` as `rendering.value` does."""
-    yield from _texts(rendering.value(written, what))
+    """Every text in a JSON text, keys included, without its escapes. Raises `Refused` where it is no JSON."""
+    try:
+        yield from _texts(strict_json.Decoder().whole(written))
+    except strict_json.Invalid as error:
+        raise Refused(f"{what} cannot be read: {error.message}", error.hint or EDIT_ROW) from None
 
 
 def places(text: str, chat: Chat, tokenizer: Any) -> list[int]:

@@ -81,17 +81,17 @@ def prompt(example: Instruction | Chat, tokenizer: Any, use_template: bool) -> P
     return _asked(chat, turns.answers(chat.messages)[-1], tokenizer)
 
 
-def prompts(example: Instruction | Chat, tokenizer: Any, use_template: bool) -> list[Prompt]:
+def prompts(example: Instruction | Chat, tokenizer: Any, learn: str, use_template: bool) -> list[Prompt]:
     """What a server would be asked to see whether a model has learned an example. Raises as `render` does.
 
     That is the last answer. Where that is a text which tells a tool's result, it says little about calling, so the
-    last turn that calls is asked for as well.
+    last turn that calls is asked for as well, if that is learned.
     """
     found = [prompt(example, tokenizer, use_template)]
-    if isinstance(example, Chat) and not found[0].calls:
-        last = turns.answers(example.messages)[-1]
-        calling = [number for number in turns.answers(example.messages) if example.messages[number].calls]
-        if calling and calling[-1] > 0 and example.messages[last - 1].role == "tool":
+    if isinstance(example, Chat) and not found[0].calls and learn != "last":
+        answers = turns.answers(example.messages)
+        calling = [number for number in answers if example.messages[number].calls]
+        if calling and calling[-1] > 0 and example.messages[answers[-1] - 1].role == "tool":
             found.append(_asked(_chat(example, tokenizer, use_template), calling[-1], tokenizer))
     return found
 

@@ -14,8 +14,8 @@ each content is marked, and the template itself shows where it puts it (`marks.p
 - It ends with the special token that ends it: the first one behind the content, both in the full text
   and in the same conversation cut off after this turn. What follows that belongs to the next turn.
 - Nothing between the two may come from any other message.
-- Its calls stand in it once each, in order, and a reader of the template's syntax reads exactly them from it. A
-  turn without calls reads as one without.
+- The name of each of its calls stands in it once, in order, and what a reader of the template's syntax finds
+  in it is exactly these calls. A turn without calls reads as one without.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from runner.text.rendering import ANSWERER, EDIT_ROW, Refused
 
 LEARN_LAST = "learn the last answer alone: `dataset.learn: last`"
 OTHER_TEMPLATE = "mend a copy of the template, and name it: `model.chat_template: template.jinja`"
+OTHER_SYNTAX = "skip such rows (`dataset.on_bad_row: skip`), or name a chat template that writes calls as JSON"
 REASON = "write reasoning into the answer (`<think> … </think>`), or name a chat template that does not ask for it"
 
 
@@ -282,5 +283,5 @@ def _reading_back(number: int, chat: Chat, turns: Sequence[str], tokenizer: Any)
     if wrong is not None and not wanted:
         raise Refused(f"message {number + 1} gives no call, and its text reads as one: {wrong}", EDIT_ROW)
     if wrong is not None:
-        raise Refused(f"what the chat template writes of message {number + 1} reads otherwise: {wrong}", EDIT_ROW)
+        raise Refused(f"what the chat template writes of message {number + 1} reads otherwise: {wrong}", OTHER_SYNTAX)
     return 0

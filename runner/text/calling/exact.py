@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from runner.data import strict_json
@@ -17,11 +18,16 @@ def same(left: str, right: str) -> bool:
     return left == right or _canonical(left) == _canonical(right)
 
 
+@lru_cache(maxsize=2048)  # the same tools stand in many rows, and each row is rendered several times
 def value(text: str) -> Any:
-    """The value of a JSON text, if Python's `json.dumps` gives the same back. Raises `strict_json.Invalid`."""
+    """The value of a JSON text, if Python's `json.dumps` gives the same back. Raises `strict_json.Invalid`.
+
+    It is shared between calls, and not to be changed.
+    """
     found = strict_json.Decoder().whole(text)
     if not same(text, json.dumps(found, ensure_ascii=False)):
-        raise strict_json.Invalid("a number has more digits than are kept", 0)
+        hint = "write the number with fewer digits, or as text, in double quotes"
+        raise strict_json.Invalid("a number has more digits than are kept", 0, hint)
     return found
 
 

@@ -15,9 +15,8 @@ from runner.text.calling.faults import Broken
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 MISTRAL = "[TOOL_CALLS]"
 MISTRAL_CALL = re.compile(r"\s*([^\s\[\]{}]+)\s*(?:\[CALL_ID\]\s*([^\s\[\]{}]*)\s*)?\[ARGS\]")
-PYTHON_TAG = "<|python_tag|>"
 # A bare object is a call if its first key is one of a call, and it stands at the beginning of a line.
-LLAMA_CALL = re.compile(r'(?:\A|\n)\s*(?=\{\s*"(?:type|id|name|parameters|arguments)"\s*:)')
+LLAMA_CALL = re.compile(r'<\|python_tag\|>|(?:\A|\n)\s*(?=\{\s*"(?:type|id|name|parameters|arguments)"\s*:)')
 KEYS = ("name", "arguments", "parameters", "id", "type")
 
 
@@ -65,12 +64,10 @@ def mistral(text: str, tools: Sequence[str]) -> tuple[str, list[Call]]:
 
 def llama(text: str, tools: Sequence[str]) -> tuple[str, list[Call]]:
     """`{"name": …, "parameters": …}`, behind `<|python_tag|>` or bare, separated by `;` or white space."""
-    content, tag, rest = text.partition(PYTHON_TAG)
-    if not tag:
-        start = LLAMA_CALL.search(text)
-        if start is None:
-            return text, []
-        content, rest = text[: start.end()], text[start.end() :]
+    start = LLAMA_CALL.search(text)
+    if start is None:
+        return text, []
+    content, rest = text[: start.start()], text[start.end() :]
     calls: list[Call] = []
     position = 0
     while True:

@@ -16,27 +16,23 @@ from runner.data import strict_json
 from runner.data.examples import Call
 from runner.text.calling.faults import Broken
 
-TAGS = (("<|python_start|>", "<|python_end|>"), ("<|tool_call_start|>", "<|tool_call_end|>"))
-START = re.compile(r"(?:\A|\n)\s*(?=\[\s*[^\W\d][\w.]*\s*\()")
+TAGS = {"<|python_start|>": "<|python_end|>", "<|tool_call_start|>": "<|tool_call_end|>"}
+START = re.compile("|".join(map(re.escape, TAGS)) + r"|(?:\A|\n)\s*(?=\[\s*[^\W\d][\w.]*\s*\()")
 JSON_NAMES: dict[str, Any] = {"true": True, "false": False, "null": None}
 JSON_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 
 
 def read(text: str, tools: Sequence[str]) -> tuple[str, list[Call]]:
     """A list of calls by keyword, bare at the beginning of a line or between the tags that some models put round it."""
-    for opening, closing in TAGS:
-        content, tag, rest = text.partition(opening)
-        if tag:
-            listed, tag, after = rest.rpartition(closing)
-            if not tag:
-                raise Broken(f"the calls are not closed with `{closing}`")
-            if after.strip():
-                raise Broken("text stands behind the calls")
-            return content, _calls(listed.strip())
     start = START.search(text)
     if start is None:
         return text, []
-    return text[: start.end()], _calls(text[start.end() :].strip())
+    listed, closing = text[start.end() :].strip(), TAGS.get(start[0], "")
+    if closing not in listed:
+        raise Broken(f"the calls are not closed with `{closing}`")
+    if not listed.endswith(closing):
+        raise Broken("text stands behind the calls")
+    return text[: start.start()], _calls(listed.removesuffix(closing).strip())
 
 
 def _calls(text: str) -> list[Call]:
