@@ -12,6 +12,7 @@ from calling_families import (
     ANSWERED,
     ASKED,
     BERN,
+    CALL_TAGS,
     CODER,
     ONE,
     PARALLEL,
@@ -29,6 +30,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_calling import VALUES
 
+from runner import chat_templates
 from runner.data.examples import Call, Chat, Message
 from runner.text import calling, templates, tokens
 
@@ -181,6 +183,16 @@ def test_other_calls_do_not_lend_their_keys(calling_family: Callable[[str], Any]
         '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Bern", "days": 2}}\n</tool_call>\n'
         '<tool_call>\n{"name": "get_time", "arguments": {"zone": "CET"}}\n</tool_call><|im_end|>'
     )
+
+
+def test_a_turn_ends_behind_its_calls_whatever_tokens_they_hold(dressed: Callable[..., Any]) -> None:
+    """No token of these is special, and the one that closes a call comes before the one that ends the turn."""
+    template = chat_templates.text("hermes").replace("<|im_end|>", "</turn>")
+    tokenizer = dressed(template, added=("</turn>", *CALL_TAGS))
+    expected = [turn.replace("<|im_end|>", "</turn>") for turn in map(written, PARALLEL.messages[1:5:3])]
+    assert learned(PARALLEL, tokenizer) == expected
+    rendered = templates.render(PARALLEL, tokenizer, "completions", use_template=True)
+    assert [run for run, yes in tokens.runs(tokens.encode(rendered, tokenizer), tokenizer) if yes] == expected
 
 
 def test_reasoning_beside_calls_is_learned_with_them(calling_family: Callable[[str], Any]) -> None:

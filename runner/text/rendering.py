@@ -74,9 +74,9 @@ def value(text: str, what: str) -> Any:
 def paired(messages: Sequence[Message], nine: bool) -> tuple[Message, ...]:
     """The messages with an id for each call, and with each tool's answer naming its call by id and by tool.
 
-    An id that is missing is made from the number of the call in the conversation, so that the beginning of a
-    conversation has the ids of the whole. Where the template wants ids of nine letters and digits, as Mistral's
-    do, so is any other id. An answer without an id belongs to the first call before it that nobody has answered.
+    An id that is missing is made from the number of the call in the conversation, and so is any other than nine
+    letters and digits where the template wants those, as Mistral's do. An answer without an id belongs to the first
+    call of the turn before that nobody has answered, and that has the answer's name if it has one.
     """
     kept = {call.id for message in messages for call in message.calls}
     found: list[Message] = []
