@@ -25,7 +25,7 @@ from calling_families import (
     ZURICH,
     calling_tokenizer,
     tool,
-)  # fmt: skip
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_calling import VALUES
