@@ -53,7 +53,7 @@ def tokenizer(settings: recipe.Model) -> PreTrainedTokenizerBase:
                 hint="what is learned is marked by character positions: use a model with a `tokenizer.json`",
             )
         )
-    if settings.chat_template in chat_templates.names():
+    if settings.chat_template in chat_templates.NAMES:
         loaded.chat_template = _bundled(settings, loaded)
     elif settings.chat_template != "auto":
         loaded.chat_template = _template(Path(settings.chat_template))

@@ -12,10 +12,12 @@ from calling_families import (
     ANSWERED,
     ASKED,
     BERN,
+    BRACKETS,
     CALL_TAGS,
     CODER,
     ONE,
     PARALLEL,
+    PYTHON_TAGS,
     SAYING,
     SYNTAXES,
     TIME,
@@ -26,6 +28,7 @@ from calling_families import (
     calling_tokenizer,
     tool,
 )
+from families import HEADERS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_calling import VALUES
@@ -61,13 +64,14 @@ def calls(arguments: str, name: str = "f", *tools: str) -> Chat:
 
 WORDS = st.text(alphabet="abc XYZ 019 .,:;!?é日\n<>{}[]()'\"\\|", min_size=1, max_size=20)
 CONTENTS = WORDS.map(str.strip).filter(bool).map(lambda text: "So " + text)
+CONTROL = (*BRACKETS, *PYTHON_TAGS, *HEADERS, "<|im_start|>", "<|im_end|>", "<s>", "</s>", "<|startoftext|>")
 NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
 ARGUMENTS = st.builds(
     lambda values, escaped, indent: json.dumps(values, ensure_ascii=escaped, indent=indent),
     st.dictionaries(st.text(max_size=6), VALUES, max_size=3),
     st.booleans(),
     st.sampled_from([None, 1]),
-)
+).filter(lambda text: not any(token in text for token in CONTROL))
 
 
 @st.composite

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-TOKENS = {"hermes": ("<|im_start|>", "<|im_end|>")}  # what a tokenizer must know
-
-
-def names() -> tuple[str, ...]:
-    """The names that a recipe may give to `model.chat_template`."""
-    return tuple(TOKENS)
+NAMES = ("hermes",)  # what a recipe may give to `model.chat_template`
+TOKEN = re.compile(r"<\|\w+\|>")
 
 
 def text(name: str) -> str:
@@ -20,5 +17,5 @@ def text(name: str) -> str:
 
 
 def missing(name: str, vocabulary: Container[str]) -> list[str]:
-    """The tokens of a template that a vocabulary does not have."""
-    return [token for token in TOKENS[name] if token not in vocabulary]
+    """The special tokens of a template that a vocabulary does not have, in the template's order."""
+    return [token for token in dict.fromkeys(TOKEN.findall(text(name))) if token not in vocabulary]

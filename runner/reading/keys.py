@@ -117,7 +117,7 @@ MODEL: Keys = {
     "attention": _choice("The attention kernel.", "auto", "eager", "sdpa", "flash_attention_2", default="auto"),
     "quantization": _choice("How the frozen weights are compressed.", "none", "int8", "nf4", default="none"),
     "chat_template": _text(
-        f"`auto` for the model's own, {' or '.join(f'`{name}`' for name in chat_templates.names())} for one that comes "
+        f"`auto` for the model's own, {' or '.join(f'`{name}`' for name in chat_templates.NAMES)} for one that comes "
         "with Tunesmith, or a path to a Jinja file.",
         default="auto",
     ),

@@ -98,7 +98,7 @@ def template(value: str, directory: str, place: Place) -> str:
 
     A file that bears such a name is named by its path: `./hermes`.
     """
-    names = ("auto", *chat_templates.names())
+    names = ("auto", *chat_templates.NAMES)
     if value in names:
         return value
     path = absolute(value, directory)
