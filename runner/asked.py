@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from runner.plan import Plan
 from runner.scores import rows
 from runner.scores.calls import Read
 from runner.scores.rows import Measure, Scored
-
-CallReader = Callable[..., Read]  # of an answer with its special tokens, and the `syntax` of its calls
+from runner.text import calling
+from runner.text.calling import Fault
 
 
 @dataclass(frozen=True)
@@ -33,24 +33,16 @@ class Asked:
     measure: Measure
 
 
-def read(
-    plan: Plan,
-    loaded: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    metrics: Sequence[str],
-    read_calls: CallReader | None = None,
-) -> Asked:
+def read(plan: Plan, loaded: Any, tokenizer: PreTrainedTokenizerBase, metrics: Sequence[str]) -> Asked:
     """What a run prepared to ask, for metrics of answers. `loaded` is the model, which knows what ends its answers."""
     prepared = json.loads((Path(plan.directory) / "prepared" / "questions.json").read_text(encoding="utf-8"))
     settings = plan.recipe.evaluation
     schema = None
     if settings.json_schema is not None:
         schema = json.loads(Path(settings.json_schema).read_text(encoding="utf-8"))
-    reader = None if read_calls is None else functools.partial(read_calls, syntax=prepared.get("syntax"))
-    stops = tokenizer.convert_tokens_to_ids(prepared["stops"])
-    return Asked(
-        prepared["questions"], [*model.ends(loaded, tokenizer), *stops], Measure(tuple(metrics), schema, reader)
-    )
+    reader = functools.partial(_calls, prepared.get("syntax"))
+    ends = [*model.ends(loaded, tokenizer), *tokenizer.convert_tokens_to_ids(prepared["stops"])]
+    return Asked(prepared["questions"], ends, Measure(tuple(metrics), schema, reader))
 
 
 def answered(asked: Asked, loaded: Any, tokenizer: PreTrainedTokenizerBase, most: int) -> list[tuple[Answer, Scored]]:
@@ -61,3 +53,11 @@ def answered(asked: Asked, loaded: Any, tokenizer: PreTrainedTokenizerBase, most
         (answer, rows.score(asked.measure, question, answer.text, answer.marked))
         for question, answer in zip(asked.questions, answers, strict=True)
     ]
+
+
+def _calls(syntax: str | None, text: str, tools: Sequence[str]) -> Read:
+    """The calls of an answer; without a syntax, since no row has tools, there are none."""
+    if syntax is None:
+        return Read()
+    found = calling.read(text, syntax, tools)
+    return Read(fault=found.reason) if isinstance(found, Fault) else Read(found[1])

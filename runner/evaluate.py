@@ -20,7 +20,6 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from runner import asked, intervals, model, reload, rewarded
-from runner.asked import CallReader
 from runner.events import tell
 from runner.intervals import Measured
 from runner.plan import Plan
@@ -31,7 +30,7 @@ from runner.training import PROBE_ROWS
 logger = logging.getLogger(__name__)
 
 
-def run(plan: Plan, read_calls: CallReader | None = None) -> None:
+def run(plan: Plan) -> None:
     """Assemble the adapter, prove that it can be read back, and score it. Raises UserError."""
     directory = Path(plan.directory)
     if plan.device == "cpu":
@@ -55,7 +54,7 @@ def run(plan: Plan, read_calls: CallReader | None = None) -> None:
             measured = rewarded.measured(samples, baseline)
         else:
             measured = _by_loss(plan, adapted, rows, metrics)
-            samples = _samples(plan, adapted, tokenizer, manifest.step, read_calls)
+            samples = _samples(plan, adapted, tokenizer, manifest.step)
             of_answers = [name for name in metrics if name in GENERATED]
             measured |= _by_generation(samples, [*of_answers, *rewarded.names(plan)], baseline)
         found["metrics"] = intervals.compare(measured, plan.recipe.training.seed)
@@ -79,12 +78,10 @@ def _by_loss(plan: Plan, adapted: PeftModel, rows: Any, metrics: Sequence[str]) 
     return {name: Measured(adapter, base) for name in metrics if name in BY_LOSS}
 
 
-def _samples(
-    plan: Plan, adapted: PeftModel, tokenizer: PreTrainedTokenizerBase, step: int, read_calls: CallReader | None
-) -> list[dict[str, Any]]:
+def _samples(plan: Plan, adapted: PeftModel, tokenizer: PreTrainedTokenizerBase, step: int) -> list[dict[str, Any]]:
     """The answers of both models, with the score of each metric that is of one answer."""
     settings = plan.recipe.evaluation
-    held_out = asked.read(plan, adapted, tokenizer, settings.metrics, read_calls)
+    held_out = asked.read(plan, adapted, tokenizer, settings.metrics)
     keys = ("file", "line", "prompt", "answer")
     samples = [{key: question[key] for key in keys} for question in held_out.questions]
     if not samples:
@@ -99,7 +96,10 @@ def _samples(
                 sample[name] = answer.text
                 sample[f"{name}_scores"] = scored.values | rewards[number]
                 if scored.read is not None:
-                    sample |= {"calls": held_out.questions[number]["calls"], f"{name}_calls": _told(scored.read)}
+                    sample |= {
+                        "calls": held_out.questions[number].get("calls", []),
+                        f"{name}_calls": _told(scored.read),
+                    }
     return samples
 
 

@@ -22,8 +22,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from runner import recipe
-from runner.errors import Place, Problem, RecipeError, RunError
+from runner import chat_templates, recipe
+from runner.errors import Place, Problem, RecipeError, RunError, listed
 from runner.plan import Plan
 
 HASHED_BYTES = 2**20  # of a GGUF file's start: its header, which names every tensor
@@ -53,11 +53,27 @@ def tokenizer(settings: recipe.Model) -> PreTrainedTokenizerBase:
                 hint="what is learned is marked by character positions: use a model with a `tokenizer.json`",
             )
         )
-    if settings.chat_template != "auto":
+    if settings.chat_template in chat_templates.NAMES:
+        loaded.chat_template = _bundled(settings, loaded)
+    elif settings.chat_template != "auto":
         loaded.chat_template = _template(Path(settings.chat_template))
     if loaded.pad_token_id is None:
         loaded.pad_token = loaded.eos_token
     return loaded
+
+
+def _bundled(settings: recipe.Model, loaded: PreTrainedTokenizerBase) -> str:
+    name = settings.chat_template
+    missing = chat_templates.missing(name, loaded.get_vocab())
+    if missing:
+        raise RecipeError(
+            Problem(
+                f"the chat template `{name}` needs {listed(missing)}, which the tokenizer of `{settings.name}` lacks",
+                hint="models whose turns begin with `<|im_start|>` have them, such as Qwen and SmolLM; "
+                "for others, name a template of your own: `model.chat_template: template.jinja`",
+            )
+        )
+    return chat_templates.text(name)
 
 
 def _template(path: Path) -> str:

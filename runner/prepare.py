@@ -24,11 +24,11 @@ import runner
 from runner import microbatch, model
 from runner.data import dataset
 from runner.data.dataset import Data, Rejected, Sample
-from runner.data.examples import Question
+from runner.data.examples import Chat, Question
 from runner.errors import DataError, Problem
 from runner.events import tell
 from runner.plan import Plan
-from runner.text import encoding, questions, templates, tokens
+from runner.text import conventions, encoding, questions, templates, tokens, turns
 from runner.text.encoding import Encoded
 from runner.text.templates import Refused
 
@@ -130,26 +130,38 @@ def _packed(rows: datasets.Dataset, most: int) -> datasets.Dataset:
 
 
 def _questions(plan: Plan, samples: Sequence[Sample], tokenizer: Any) -> dict[str, Any]:
-    """The first held-out rows as a server would be asked them, as many as the recipe wants; and what ends an answer."""
+    """The first held-out rows as a server would be asked them, as many as the recipe wants; and what ends an answer.
+
+    A row with tools has them beside its question, and the calls that are wanted; `syntax` is how to read calls.
+    """
     settings = plan.recipe.dataset
     with_template = encoding.uses_template(settings, tokenizer)
     found: list[dict[str, Any]] = []
     stops: set[str] = set()
+    syntax: dict[str, str] = {}  # of the calls that are to be read from the answers, where rows have tools
     for sample in samples:
         if len(found) == plan.recipe.evaluation.samples:
             break
         example = sample.example
         assert not isinstance(example, Question), "the answers of bare prompts are scored, and not compared"
         try:
-            prompt = templates.prompt(example, tokenizer, with_template)
+            prompts = templates.prompts(example, tokenizer, settings.learn, with_template)
             stops.update(templates.render(example, tokenizer, settings.learn, with_template).stops)
         except Refused:
             continue  # a row without a question, or one that was left out above
-        ids = tokens.encode_prompt(prompt.text, tokenizer)
-        if len(ids) < int(plan.max_length.value):
-            place = {"file": sample.place.file, "line": sample.place.line}
-            found.append({"prompt": prompt.text, "ids": ids, "answer": prompt.answer, **place})
-    return {"questions": found, "stops": sorted(stops)}
+        place = {"file": sample.place.file, "line": sample.place.line}
+        calling = isinstance(example, Chat) and turns.calls_tools(example)
+        if calling:
+            syntax = {"syntax": conventions.of(tokenizer).syntax}
+        for prompt in prompts[: plan.recipe.evaluation.samples - len(found)]:
+            ids = tokens.encode_prompt(prompt.text, tokenizer)
+            if len(ids) < int(plan.max_length.value):
+                wanted: dict[str, Any] = {"answer": prompt.answer}
+                if calling:
+                    wanted["calls"] = [{"name": call.name, "arguments": call.arguments} for call in prompt.calls]
+                    wanted["tools"] = list(prompt.tools)
+                found.append({"prompt": prompt.text, "ids": ids, **wanted, **place})
+    return {"questions": found, "stops": sorted(stops), **syntax}
 
 
 def _counts(encoded: Encoded, rows: int) -> dict[str, int]:

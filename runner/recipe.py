@@ -16,7 +16,7 @@ class Model:
     dtype: str  # auto | float32 | bfloat16 | float16
     attention: str  # auto | eager | sdpa | flash_attention_2
     quantization: str  # none | int8 | nf4
-    chat_template: str  # auto | an absolute path to a Jinja file
+    chat_template: str  # auto | the name of one of `chat_templates` | an absolute path to a Jinja file
     trust_remote_code: bool
 
 

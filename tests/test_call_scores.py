@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -43,7 +43,7 @@ def call(name: str, **arguments: Any) -> Call:
     return Call(name, json.dumps(arguments))
 
 
-def hermes(text: str) -> Read:
+def hermes(text: str, tools: Sequence[str] = ()) -> Read:
     """The calls in `<tool_call>` tags, as far as these tests write them."""
     found = []
     for body in re.findall(r"<tool_call>\s*(.*?)\s*</tool_call>", text, re.DOTALL):

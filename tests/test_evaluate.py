@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import statistics
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from runs import DEMO, run_of, tunesmith, write_recipe
-from test_call_scores import WEATHER, hermes
+from test_call_scores import WEATHER
 
 from runner import evaluate, planfile
-from runner.scores.calls import Read
 from runner.scores.metrics import OF_CALLS
+from runner.text import calling
 
 pytestmark = pytest.mark.slow
 
@@ -115,7 +116,9 @@ def test_what_is_within_noise_is_called_that(finished: tuple[Path, str]) -> None
     assert exact.endswith("| 0 | 0 | `0 to 0` | `within noise` | 6 |")
 
 
-def test_calls_are_read_and_measured(finished: tuple[Path, str], tmp_path: Path) -> None:
+def test_calls_are_read_and_measured(
+    finished: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(finished[0], tmp_path / "run")
     settled = planfile.from_json((tmp_path / "run" / "plan.json").read_text())
     measured = replace(settled.recipe.evaluation, metrics=("loss", *OF_CALLS), json_schema=None)
@@ -128,15 +131,18 @@ def test_calls_are_read_and_measured(finished: tuple[Path, str], tmp_path: Path)
     path.write_text(json.dumps(asked | {"syntax": "hermes"}))
     syntaxes = set()
 
-    def reader(text: str, syntax: str) -> Read:
-        """As a model that had learned it would write: a call in every answer, in a broken form from the ninth on."""
+    real = calling.read
+
+    def reader(text: str, syntax: str, tools: Sequence[str]) -> Any:
+        """What a model would write that had learned it: a call in every answer, from the ninth on a broken one."""
         syntaxes.add(syntax)
         answers.append(text)
         body = '{"name": "weather", "arguments": {"city": "paris"}}' if len(answers) <= 8 else "{"
-        return hermes(f"<tool_call>{body}</tool_call>")
+        return real(f"<tool_call>{body}</tool_call>", syntax, tools)
 
     answers: list[str] = []
-    evaluate.run(again, reader)
+    monkeypatch.setattr(calling, "read", reader)
+    evaluate.run(again)
     found, samples = read(tmp_path / "run")
     assert syntaxes == {"hermes"} and len(answers) == 12
     assert found["metrics"]["call_match"]["base"] == pytest.approx(0.5)
@@ -150,5 +156,5 @@ def test_calls_are_read_and_measured(finished: tuple[Path, str], tmp_path: Path)
         "read": [{"name": "weather", "arguments": '{"city": "paris"}'}],
         "fault": None,
     }
-    assert samples[5]["adapter_calls"]["read"] == [] and "JSONDecodeError" in samples[5]["adapter_calls"]["fault"]
+    assert samples[5]["adapter_calls"]["read"] == [] and samples[5]["adapter_calls"]["fault"]
     assert samples[5]["adapter_scores"]["call_parsed"] == 0.0 and samples[4]["adapter_scores"]["call_parsed"] is None

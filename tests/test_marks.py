@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import example, given
@@ -85,3 +85,55 @@ def test_an_alphabet_is_one_that_no_text_uses() -> None:
     assert marks.alphabet(["plain", first]) == ord(second)
     assert marks.alphabet([first, second]) == ord(third)
     assert marks.alphabet([first + second + third]) is None
+
+
+# calls
+
+NAMES = ("get_weather", "f", "get_weather")
+
+
+def called(template: Callable[[Sequence[str]], str]) -> marks.Extent:
+    reading = marks.read(template([marks.mark_name(name, 7, FIRST) for name in NAMES]), FIRST)
+    assert reading.plain == template(NAMES) and not reading.places
+    return marks.find_calls(NAMES, 7, reading)
+
+
+def test_calls_are_found_from_the_first_name_to_the_last() -> None:
+    assert called("f; {0[0]}() {0[1]}() {0[2]}(), f".format) == marks.Extent(3, 32, thinking_dropped=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "change"),
+    [
+        ("{0[0]} {0[2]}", "leaves a call out"),
+        ("{0[0]} {0[1]} {0[1]} {0[2]}", "writes a call more than once"),
+        ("{0[1]} {0[0]} {0[2]}", "writes a call's name differently"),
+    ],
+)
+def test_calls_that_are_not_there_once_and_in_order_are_noticed(text: str, change: str) -> None:
+    with pytest.raises(marks.Changed) as caught:
+        called(text.format)
+    assert str(caught.value) == change
+
+
+def test_a_name_that_is_changed_is_noticed() -> None:
+    with pytest.raises(marks.Changed, match="name differently"):
+        marks.find_calls(["get"], 7, marks.read(marks.mark_name("get", 7, FIRST).replace("g", "b"), FIRST))
+    with pytest.raises(marks.Changed, match="name differently"):
+        marks.find_calls(["getter"], 7, marks.read(marks.mark_name("getter", 7, FIRST)[2:], FIRST))
+
+
+@pytest.mark.parametrize("content", ["", " \n", "<think></think>", "<think>\nfirst this\n</think>\n"])
+def test_an_empty_answer_beside_calls_stays_empty(content: str) -> None:
+    marked = marks.mark(content, 7, FIRST, beside_calls=True)
+    assert not marks.has_answer(content)
+    assert marked.split("</think>")[-1] == content.split("</think>")[-1]
+
+
+def test_reasoning_without_an_answer_is_found_or_left_out() -> None:
+    thought = "<think>\nfirst this\n</think>\n"
+    marked = marks.mark(thought, 7, FIRST, beside_calls=True)
+    assert marks.find_thinking(thought, 7, marks.read("| " + marked, FIRST)) == marks.Extent(10, 20, False)
+    assert marks.find_thinking(thought, 7, marks.read("|", FIRST)) is None
+    with pytest.raises(marks.Changed, match="its reasoning more than once"):
+        marks.find_thinking(thought, 7, marks.read(marked * 2, FIRST))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from runner import chat_templates
 from runner.data.calling.formats import CONVERTERS
 from runner.reading.names import LOSSES, OPTIMIZERS, SCHEDULERS
 from runner.scores.metrics import BY_LOSS, GENERATED, METRICS
@@ -125,7 +126,11 @@ MODEL: Keys = {
     ),
     "attention": _choice("The attention kernel.", "auto", "eager", "sdpa", "flash_attention_2", default="auto"),
     "quantization": _choice("How the frozen weights are compressed.", "none", "int8", "nf4", default="none"),
-    "chat_template": _text("`auto` for the model's own, or a path to a Jinja file.", default="auto"),
+    "chat_template": _text(
+        f"`auto` for the model's own, {' or '.join(f'`{name}`' for name in chat_templates.NAMES)} for one that comes "
+        "with Tunesmith, or a path to a Jinja file.",
+        default="auto",
+    ),
     "trust_remote_code": _switch("Run the Python code that comes with the model.", False),
 }
 

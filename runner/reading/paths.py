@@ -12,9 +12,10 @@ import re
 import stat
 from typing import Any
 
-from runner import secrets
+from runner import chat_templates, secrets
 from runner.data import rows, strict_json
 from runner.errors import Place, Problem, RecipeError, listed
+from runner.nearest import nearest
 from runner.reading.keys import HUB_ID, REPOSITORY
 from runner.reading.source import file_text, similar_file
 from runner.scores import fits_schema
@@ -96,14 +97,18 @@ def data(value: str, split: str | None, directory: str, place: Place) -> str:
 
 
 def template(value: str, directory: str, place: Place) -> str:
-    """`auto`, or the absolute path of a Jinja file."""
-    if value == "auto":
+    """`auto` or the name of a template that comes with us, as they are, or the absolute path of a Jinja file.
+
+    A file that bears such a name is named by its path: `./hermes`.
+    """
+    names = ("auto", *chat_templates.NAMES)
+    if value in names:
         return value
     path = absolute(value, directory)
     if not os.path.exists(path):
-        raise _wrong(
-            f"`{value}` does not exist", place, similar_file(path, value) or "write `auto`, or the path of a Jinja file"
-        )
+        meant = nearest(value, names)
+        hint = f"write `{meant}`" if meant else f"write {listed(names)}, or the path of a Jinja file"
+        raise _wrong(f"`{value}` does not exist", place, similar_file(path, value) or hint)
     _must_be_file(value, path, place)
     return path
 

@@ -27,7 +27,7 @@ class Read:
     fault: str | None = None
 
 
-Reader = Callable[[str], Read]
+Reader = Callable[[str, Sequence[str]], Read]  # of an answer with its special tokens, and the tools it was shown
 
 
 @dataclass(frozen=True)

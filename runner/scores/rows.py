@@ -19,7 +19,7 @@ class Measure:
 
     metrics: tuple[str, ...]
     schema: dict[str, Any] | None = None  # of `json_schema`
-    reader: Reader | None = None  # of the metrics of calls: the answer with its special tokens -> its calls
+    reader: Reader | None = None  # for the metrics of calls
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,11 @@ def score(measure: Measure, question: Mapping[str, Any], text: str, marked: str)
     values: dict[str, float | None] = {}
     read = None
     if any(name in OF_CALLS for name in measure.metrics):
-        assert measure.reader is not None, "rows with calls are prepared with the syntax of their calls"
-        read = measure.reader(marked)
-        wanted = [Call(call["name"], call["arguments"]) for call in question["calls"]]
-        found = calls.by_metric(calls.score(wanted, question["tools"], read))
+        assert measure.reader is not None, "metrics of calls come with a reader"
+        tools = question.get("tools", [])
+        read = measure.reader(marked, tools)
+        wanted = [Call(call["name"], call["arguments"]) for call in question.get("calls", [])]
+        found = calls.by_metric(calls.score(wanted, tools, read))
         values |= {name: found[name] for name in measure.metrics if name in found}
     for name in measure.metrics:
         if name in OF_TEXTS:

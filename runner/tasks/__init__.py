@@ -1,4 +1,4 @@
-"""The tasks a recipe can name, each a module with a `trainer`."""
+"""The tasks a recipe can name, each a module with a `trainer`. Calls are learned as answers are, from their text."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from types import ModuleType
 
 from runner.tasks import grpo, sft
 
-TASKS: dict[str, ModuleType] = {"sft": sft, "grpo": grpo}
+TASKS: dict[str, ModuleType] = {"sft": sft, "function_calling": sft, "grpo": grpo}

@@ -5,6 +5,7 @@ with marks, less the marks, must be the text rendered without them: then each ma
 middle of that content stands, and the content is read off to its left and its right. A content is not
 replaced as a whole, because templates look at how it begins and ends (`<tool_response>`) and at whether
 it is empty, and take the reasoning (`<think> … </think>`) out of an answer: reasoning gets a mark of its own.
+So do the names of an answer's calls: every template writes a name as it is, whatever it does to arguments.
 
 In and out: plain strings. Nothing here knows a tokenizer.
 """
@@ -12,12 +13,12 @@ In and out: plain strings. Nothing here knows a tokenizer.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
-# Three places to take 13 characters from. Icon fonts use the beginnings of the private-use planes, not the ends.
+# Three places to take 14 characters from. Icon fonts use the beginnings of the private-use planes, not the ends.
 ALPHABETS = (0x10F000, 0xFF000, 0xF800)
-OPEN, CLOSE_ANSWER, CLOSE_THINKING = 10, 11, 12
+OPEN, CLOSE_ANSWER, CLOSE_THINKING, CLOSE_CALL = 10, 11, 12, 13
 THINK, END_OF_THINKING = "<think>", "</think>"
 TAG = re.compile(r"<[^<>\s]{1,40}>")
 LONGEST_TAG = 42
@@ -29,10 +30,14 @@ class Changed(Exception):
 
 @dataclass(frozen=True)
 class Reading:
-    """A marked text less its marks, and where they stood: (message, is reasoning) -> positions in `plain`."""
+    """A marked text less its marks, and where they stood: (message, is reasoning) -> positions in `plain`.
+
+    `calls` has the positions of the names of a message's calls.
+    """
 
     plain: str
     places: dict[tuple[int, bool], tuple[int, ...]]
+    calls: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,38 +57,53 @@ def alphabet(texts: Iterable[str]) -> int | None:
     """The first character of an alphabet that none of the texts uses; `None` if there is no such alphabet."""
     used = {ord(character) for character in set("".join(texts)) if not character.isascii()}
     for first in ALPHABETS:
-        if not any(first <= character <= first + CLOSE_THINKING for character in used):
+        if not any(first <= character <= first + CLOSE_CALL for character in used):
             return first
     return None
 
 
-def mark(content: str, message: int, first: int) -> str:
-    """The content with a mark in the middle of its answer, and one in the middle of its reasoning if it has any."""
+def mark(content: str, message: int, first: int, beside_calls: bool = False) -> str:
+    """The content with a mark in the middle of its answer, and one in the middle of its reasoning if it has any.
+
+    Beside calls an answer may be empty, and templates ask whether it is: then it gets no mark.
+    """
     thinking, answer = _parts(content)
-    middle = _middle(content, answer, len(content))
-    marked = content[:middle] + _sign(message, first, CLOSE_ANSWER) + content[middle:]
+    marked = content
+    if not beside_calls or has_answer(content):
+        middle = _middle(content, answer, len(content))
+        marked = content[:middle] + _sign(message, first, CLOSE_ANSWER) + content[middle:]
     if thinking is not None:
         middle = _middle(content, *thinking)
         marked = marked[:middle] + _sign(message, first, CLOSE_THINKING) + marked[middle:]
     return marked
 
 
+def mark_name(name: str, message: int, first: int) -> str:
+    """The name of a call with a mark in its middle."""
+    middle = len(name) // 2
+    return name[:middle] + _sign(message, first, CLOSE_CALL) + name[middle:]
+
+
 def read(marked: str, first: int) -> Reading:
     """Takes the marks out of a text, and says where each of them stood."""
     opening, digits = chr(first + OPEN), f"{chr(first)}-{chr(first + 9)}"
-    signs = re.compile(f"{opening}([{digits}]+)([{chr(first + CLOSE_ANSWER)}{chr(first + CLOSE_THINKING)}])")
+    signs = re.compile(f"{opening}([{digits}]+)([{chr(first + CLOSE_ANSWER)}-{chr(first + CLOSE_CALL)}])")
     pieces: list[str] = []
     places: dict[tuple[int, bool], tuple[int, ...]] = {}
+    calls: dict[int, tuple[int, ...]] = {}
     position = done = 0
     for sign in signs.finditer(marked):
         pieces.append(marked[done : sign.start()])
         position += sign.start() - done
         done = sign.end()
         message = int("".join(str(ord(character) - first) for character in sign[1]))
-        key = (message, sign[2] == chr(first + CLOSE_THINKING))
-        places[key] = (*places.get(key, ()), position)
+        if sign[2] == chr(first + CLOSE_CALL):
+            calls[message] = (*calls.get(message, ()), position)
+        else:
+            key = (message, sign[2] == chr(first + CLOSE_THINKING))
+            places[key] = (*places.get(key, ()), position)
     pieces.append(marked[done:])
-    return Reading("".join(pieces), places)
+    return Reading("".join(pieces), places, calls)
 
 
 def find(content: str, message: int, reading: Reading) -> Extent:
@@ -112,9 +132,41 @@ def find(content: str, message: int, reading: Reading) -> Extent:
     return Extent(_left(text, thoughts[0], content[thinking[0] : thought]), end, thinking_dropped=False)
 
 
+def find_thinking(content: str, message: int, reading: Reading) -> Extent | None:
+    """Where the reasoning of a content without an answer stands; `None`: it is left out. Raises `Changed`."""
+    thinking, _ = _parts(content)
+    thoughts = reading.places.get((message, True), ())
+    if thinking is None or not thoughts:
+        return None
+    if len(thoughts) > 1:
+        raise Changed("writes its reasoning more than once")
+    middle = _middle(content, *thinking)
+    start = _left(reading.plain, thoughts[0], content[thinking[0] : middle])
+    end = _right(reading.plain, thoughts[0], content[middle : thinking[1]])
+    return Extent(start, end, thinking_dropped=False)
+
+
+def find_calls(names: Sequence[str], message: int, reading: Reading) -> Extent:
+    """From the first name of a message's calls to the last. Raises `Changed` unless each is there once, in order."""
+    places = reading.calls.get(message, ())
+    if len(places) < len(names):
+        raise Changed("leaves a call out")
+    if len(places) > len(names):
+        raise Changed("writes a call more than once")
+    for name, place in zip(names, places, strict=True):
+        if reading.plain[max(place - len(name) // 2, 0) :][: len(name)] != name:
+            raise Changed("writes a call's name differently")
+    return Extent(places[0] - len(names[0]) // 2, places[-1] + (len(names[-1]) + 1) // 2, thinking_dropped=False)
+
+
 def has_thinking(content: str) -> bool:
     """Whether there is reasoning in a content."""
     return _parts(content)[0] is not None
+
+
+def has_answer(content: str) -> bool:
+    """Whether a content says anything beside its reasoning."""
+    return bool(content[_parts(content)[1] :].strip())
 
 
 def _parts(content: str) -> tuple[tuple[int, int] | None, int]:

@@ -8,15 +8,16 @@ search: the completion and the end-of-sequence token are learned.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
-from runner.data.examples import Chat, Instruction, Message, Question
+from runner.data.examples import Call, Chat, Instruction, Message, Question
 from runner.errors import Problem, RecipeError
-from runner.text import marks, special_tokens, turns
-from runner.text.turns import Refused
+from runner.text import conventions, marks, rendering, shown_tools, special_tokens, turns
+from runner.text.rendering import ANSWERER, EDIT_ROW, Refused
 
-__all__ = ["Prompt", "Refused", "Rendered", "prompt", "question", "reads_clock", "render"]
+__all__ = ["Prompt", "Refused", "Rendered", "prompt", "prompts", "question", "reads_clock", "render"]
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,15 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a server would give to the model, special tokens written out, and the answer that the row gives."""
+    """What a server would give to the model, special tokens written out, and the answer that the row gives.
+
+    An answer may be a text, calls, or both. `tools` are those that the prompt shows, as in `Chat`.
+    """
 
     text: str
     answer: str
+    calls: tuple[Call, ...] = ()
+    tools: tuple[str, ...] = ()
 
 
 def render(example: Instruction | Chat, tokenizer: Any, learn: str, use_template: bool) -> Rendered:
@@ -53,13 +59,13 @@ def render(example: Instruction | Chat, tokenizer: Any, learn: str, use_template
     """
     if isinstance(example, Instruction) and not use_template:
         return _plain(example, tokenizer, learn)
-    messages = _messages(example, tokenizer, use_template)
+    chat = _chat(example, tokenizer, use_template)
     try:
-        return _conversation(messages, tokenizer, learn)
+        return _conversation(chat, tokenizer, learn)
     except Refused:
         if not reads_clock(tokenizer):
             raise
-        return _conversation(messages, tokenizer, learn)  # the day may have changed between two renders
+        return _conversation(chat, tokenizer, learn)  # the day may have changed between two renders
 
 
 def prompt(example: Instruction | Chat, tokenizer: Any, use_template: bool) -> Prompt:
@@ -71,17 +77,37 @@ def prompt(example: Instruction | Chat, tokenizer: Any, use_template: bool) -> P
     if isinstance(example, Instruction) and not use_template:
         _check_plain(example, tokenizer)
         return Prompt(_plain_prompt(example, tokenizer), example.completion)
-    messages = _messages(example, tokenizer, use_template)
-    last = turns.answers(messages)[-1]
-    if last == 0:
+    chat = _chat(example, tokenizer, use_template)
+    return _asked(chat, turns.answers(chat.messages)[-1], tokenizer)
+
+
+def prompts(example: Instruction | Chat, tokenizer: Any, learn: str, use_template: bool) -> list[Prompt]:
+    """What a server would be asked to see whether a model has learned an example. Raises as `render` does.
+
+    That is the last answer. Where that is a text which tells a tool's result, it says little about calling, so the
+    last turn that calls is asked for as well, if that is learned.
+    """
+    found = [prompt(example, tokenizer, use_template)]
+    if isinstance(example, Chat) and not found[0].calls and learn != "last":
+        answers = turns.answers(example.messages)
+        calling = [number for number in answers if example.messages[number].calls]
+        if calling and calling[-1] > 0 and example.messages[answers[-1] - 1].role == "tool":
+            found.append(_asked(_chat(example, tokenizer, use_template), calling[-1], tokenizer))
+    return found
+
+
+def _asked(chat: Chat, number: int, tokenizer: Any) -> Prompt:
+    if number == 0:
         raise Refused("the conversation opens with its only answer: there is nothing to ask a model")
-    return Prompt(turns.apply(messages[:last], tokenizer, generate=True), messages[last].content)
+    answer = chat.messages[number]
+    text = turns.apply(turns.beginning(chat, number), tokenizer, generate=True)
+    return Prompt(text, answer.content, answer.calls, chat.tools)
 
 
 def question(example: Question, tokenizer: Any, use_template: bool) -> str:
     """What a server would give to the model for a bare prompt, special tokens written out. Raises as `render` does."""
     if use_template or not isinstance(example.prompt, str):
-        return turns.apply(_messages(example, tokenizer, use_template), tokenizer, generate=True)
+        return turns.apply(_chat(example, tokenizer, use_template), tokenizer, generate=True)
     _check_characters(example.prompt, "the prompt")
     return _started(example.prompt, tokenizer)
 
@@ -126,12 +152,13 @@ def _check_plain(example: Instruction, tokenizer: Any) -> str:
     ending = len(example.completion)
     for end, token in reversed(found):
         if end != ending:
-            raise Refused(f"the completion holds the special token `{token}` before its end", turns.EDIT_ROW)
+            raise Refused(f"the completion holds the special token `{token}` before its end", EDIT_ROW)
         ending -= len(token)
     return special.end
 
 
-def _messages(example: Instruction | Chat | Question, tokenizer: Any, use_template: bool) -> tuple[Message, ...]:
+def _chat(example: Instruction | Chat | Question, tokenizer: Any, use_template: bool) -> Chat:
+    """An example as a conversation that the template can be given, with nothing in it that would be misread."""
     if not use_template:
         raise Refused(
             "the row is a conversation, and `dataset.apply_chat_template` is off",
@@ -146,41 +173,60 @@ def _messages(example: Instruction | Chat | Question, tokenizer: Any, use_templa
             )
         )
     if isinstance(example, Instruction):
-        messages: tuple[Message, ...] = (Message("user", example.prompt), Message(turns.ANSWERER, example.completion))
+        chat = Chat((Message("user", example.prompt), Message(ANSWERER, example.completion)))
     elif isinstance(example, Question):
         prompt = example.prompt
-        messages = (Message("user", prompt),) if isinstance(prompt, str) else prompt
+        chat = Chat((Message("user", prompt),) if isinstance(prompt, str) else prompt)
     else:
-        messages = tuple(example.messages)
-    if not messages:
+        chat = example
+    if not chat.messages:
         raise Refused("the conversation holds no message")
-    control = special_tokens.of(tokenizer).control
-    for number, message in enumerate(messages, start=1):
-        _check_characters(message.content, f"message {number} (`{message.role}`)")
-        for token in control.finditer(message.content):
-            # Templates take reasoning apart at these two, and some tokenizers make special tokens of them.
-            if message.role != turns.ANSWERER or token[0] not in (marks.THINK, marks.END_OF_THINKING):
-                raise Refused(
-                    f"message {number} (`{message.role}`) holds the text `{token[0]}`, "
-                    "which the tokenizer reads as a special token",
-                    turns.EDIT_ROW,
-                )
-    return messages
+    for what, text, thinks in _texts(chat):
+        _check_text(text, what, tokenizer, thinks)
+    if turns.calls_tools(chat):
+        chat = replace(chat, messages=rendering.paired(chat.messages, conventions.of(tokenizer).nine))
+    return chat
+
+
+def _texts(chat: Chat) -> Iterator[tuple[str, str, bool]]:
+    """Every text that is shown to the model, with what it is and whether reasoning may be marked in it."""
+    for number, message in enumerate(chat.messages, start=1):
+        yield f"message {number} (`{message.role}`)", message.content, message.role == ANSWERER
+        yield f"the tool's name in message {number}", message.name, False
+        yield f"the id of the call that message {number} answers", message.call_id, False
+        for place, call in enumerate(message.calls, start=1):
+            what = f"call {place} of message {number}"
+            for text in (call.name, call.id, *shown_tools.texts(call.arguments, f"the arguments of {what}")):
+                yield what, text, False
+    for number, tool in enumerate(chat.tools, start=1):
+        for text in shown_tools.texts(tool, f"tool {number}"):
+            yield f"tool {number}", text, False
+
+
+def _check_text(text: str, what: str, tokenizer: Any, thinks: bool) -> None:
+    _check_characters(text, what)
+    for token in special_tokens.of(tokenizer).control.finditer(text):
+        # Templates take reasoning apart at these two, and some tokenizers make special tokens of them.
+        if not thinks or token[0] not in (marks.THINK, marks.END_OF_THINKING):
+            raise Refused(f"{what} holds the text `{token[0]}`, which the tokenizer reads as a special token", EDIT_ROW)
 
 
 def _check_characters(text: str, what: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise Refused(f"{what} holds half of a surrogate pair at character {error.start + 1}", turns.EDIT_ROW) from None
+        raise Refused(f"{what} holds half of a surrogate pair at character {error.start + 1}", EDIT_ROW) from None
 
 
-def _conversation(messages: tuple[Message, ...], tokenizer: Any, learn: str) -> Rendered:
-    text = turns.apply(messages, tokenizer)
-    if learn == "all" and all(message.role != turns.ANSWERER for message in messages):
+def _conversation(chat: Chat, tokenizer: Any, learn: str) -> Rendered:
+    text = turns.apply(chat, tokenizer)
+    tools = shown_tools.places(text, chat, tokenizer)
+    if learn == "all" and all(message.role != ANSWERER for message in chat.messages):
         return Rendered(text, ((0, len(text)),))
-    answers = turns.answers(messages)
-    found = turns.locate(text, messages, answers if learn == "completions" else answers[-1:], tokenizer)
+    answers = turns.answers(chat.messages)
+    found = turns.locate(text, chat, answers if learn == "completions" else answers[-1:], tokenizer)
+    if any(turn.start <= place < turn.end for turn in found for place in tools):
+        raise Refused("the chat template writes the tools inside an answer", turns.OTHER_TEMPLATE)
     return Rendered(
         text=text,
         learned=((0, len(text)),) if learn == "all" else tuple((turn.start, turn.end) for turn in found),
