@@ -15,16 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torch
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from runner import model, reload, rewarded
+from runner import model, reload, rewarded, training
 from runner.events import tell
 from runner.plan import Plan
 from runner.scores import BY_LOSS, SCORES
-from runner.training import PROBE_ROWS
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +38,8 @@ def run(plan: Plan) -> None:
     manifest = reload.assemble(plan, tokenizer)
     adapted = reload.load(plan)
     held_out = directory / "prepared" / "evaluation"
-    rows = datasets.load_from_disk(str(held_out if held_out.is_dir() else directory / "prepared" / "train"))
-    probe = rows.select(range(min(PROBE_ROWS, len(rows))))
+    rows = training.rows(held_out if held_out.is_dir() else directory / "prepared" / "train")
+    probe = rows.select(range(min(training.PROBE_ROWS, len(rows))))
     reloaded = reload.prove(adapted, probe, manifest, plan.batch.micro)
     tell({"event": "reloaded", "loss": reloaded, "training_loss": manifest.loss, "step": manifest.step})
 

@@ -28,7 +28,7 @@ class Source:
     weight: float  # rows taken for each row it has: 0.5 half of them, 2.0 each twice
     split: str | None  # of a Hub dataset
     columns: tuple[tuple[str, str], ...]  # (our name, the name in the data)
-    format: str  # auto | prompt_completion | messages | prompt
+    format: str  # auto | prompt_completion | messages | prompt | text
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Training:
     max_grad_norm: float
     batch_size: int  # rows an optimiser step, over all devices
     micro_batch_size: int | None  # rows a device takes at a time; None: chosen by the plan
-    packing: str  # auto | none | padding_free | bfd
+    packing: str  # auto | none | padding_free | bfd, or of documents wrapped | document
     gradient_checkpointing: str  # auto | true | false
     seed: int
     log_every: int  # optimiser steps

@@ -5,6 +5,7 @@ The adapter is done only when the model that anybody else would load has the los
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
 from collections.abc import Iterator
@@ -70,16 +71,26 @@ def prove(adapted: PeftModel, rows: Any, manifest: checkpoint.Manifest, batch: i
 @torch.no_grad()
 def mean_loss(adapted: PreTrainedModel | PeftModel, rows: Any, batch: int) -> float:
     """The mean loss of the learned tokens in prepared rows, in batches of like length."""
-    single = sorted(unpacked(rows), key=lambda row: -len(row["input_ids"]))
+    single = _longest_first(rows)
     base = adapted.get_base_model() if isinstance(adapted, PeftModel) else adapted
     total = count = 0.0
-    for start in range(0, len(single), batch):
-        ids, mask, labels = padded(single[start : start + batch], base.device)
+    while some := list(itertools.islice(single, batch)):
+        ids, mask, labels = padded(some, base.device)
         hidden = base.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state[:, :-1]
         learned = labels[:, 1:] != NOT_LEARNED
         total += summed_loss(base.get_output_embeddings(), hidden[learned], labels[:, 1:][learned]).item()
         count += learned.sum().item()
     return float(total / max(count, 1))
+
+
+def _longest_first(rows: Any) -> Iterator[dict[str, list[int]]]:
+    """Prepared rows unpacked, the longest first; rows that are not packed are read one by one."""
+    if "seq_lengths" in rows.column_names:
+        yield from sorted(unpacked(rows), key=lambda row: -len(row["input_ids"]))
+        return
+    lengths = list(rows["length"])
+    for number in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
+        yield from unpacked([rows[number]])
 
 
 def unpacked(rows: Any) -> Iterator[dict[str, list[int]]]:

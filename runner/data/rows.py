@@ -9,6 +9,8 @@ from typing import Any
 
 from runner.errors import DataError, Place, Problem, printable
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
 
 class TablePlace(Place):
     """A row of a file that has rows and no lines: `line` is the number of the row, from 1."""
@@ -19,12 +21,16 @@ class TablePlace(Place):
 
 @dataclass(frozen=True)
 class Row:
-    """One row as it was read. `raw` is the text it was written as; None where the file is not text."""
+    """One row as it was read. `raw` is the text it was written as; None where the file is not text.
+
+    A long text file comes as several rows of one place: of all but the last, `more` says that the text goes on.
+    """
 
     values: dict[str, Any]
     place: Place
     split: str | None = None
     raw: str | None = None
+    more: bool = False
 
 
 @dataclass(frozen=True)

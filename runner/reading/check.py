@@ -191,6 +191,8 @@ def _dataset(values: dict[str, Any], task: str) -> recipe.Dataset:
     evaluation = values["evaluation"]
     if task == "grpo" and values["format"] == "auto":
         values = {**values, "format": "prompt"}  # a `completion` beside it is a column for the rewards
+    if task == "continued_pretraining" and values["format"] == "auto":
+        values = {**values, "format": "text"}
     return recipe.Dataset(
         train=_sources(values["train"], values),
         evaluation=_sources(evaluation, values) if isinstance(evaluation, list) else (),

@@ -12,8 +12,8 @@ from runner.reading.names import LOSSES, OPTIMIZERS, SCHEDULERS
 Definition = dict[str, Any]
 Keys = dict[str, Definition]
 
-TASKS = ("sft", "grpo")
-PLANNED_TASKS = ("continued_pretraining", "function_calling")
+TASKS = ("sft", "continued_pretraining", "grpo")
+PLANNED_TASKS = ("function_calling",)
 SECTION_TASKS = {"grpo": "grpo", "rewards": "grpo"}  # sections that one task alone has
 # Defaults that are not those of the other tasks: Predibase's for reinforcement fine-tuning. The adapter's `alpha` is
 # its rank there.
@@ -24,7 +24,11 @@ TASK_DEFAULTS: dict[str, dict[tuple[str, str], Any]] = {
         ("training", "learning_rate"): 1e-5,
         ("training", "scheduler"): "linear",
         ("evaluation", "metrics"): ["reward"],
-    }
+    },
+    "continued_pretraining": {
+        ("dataset", "overflow"): "split",
+        ("evaluation", "metrics"): ["loss", "perplexity"],
+    },
 }
 
 LARGEST = 2**63 - 1
@@ -78,6 +82,7 @@ def _columns(help_text: str, **rules: Any) -> Definition:
         "prompt": "The column that holds the prompt.",
         "completion": "The column that holds what the model is to answer.",
         "messages": "The column that holds a list of messages.",
+        "text": "The column that holds plain text.",
         "split": "The column that says `train` or `evaluation`.",
     }
     return _section(help_text, {role: _text(help_of_role) for role, help_of_role in roles.items()}, **rules)
@@ -92,7 +97,8 @@ UNSET: dict[str, Any] = {"nullable": True, "default": None}
 CURVES = ("linear", "cosine", "1-sqrt")
 LEVELS = ("token", "sequence")
 
-FORMATS = ("auto", "prompt_completion", "messages", "prompt")
+FORMATS = ("auto", "prompt_completion", "messages", "prompt", "text")
+PACKINGS = ("auto", "none", "padding_free", "bfd", "wrapped", "document")
 
 SOURCE = _key(
     ["text", "mapping"],
@@ -233,7 +239,7 @@ TRAINING: Keys = {
     "max_grad_norm": _number("Gradients are scaled down to this norm; 0 leaves them alone.", min=0, default=1.0),
     "batch_size": _whole("Rows an optimizer step, over all devices.", 1, default=16),
     "micro_batch_size": _whole_or_auto("Rows a device takes at a time.", 1),
-    "packing": _choice("How short rows share a pass.", "auto", "none", "padding_free", "bfd", default="auto"),
+    "packing": _choice("How short rows share a pass, and documents a row.", *PACKINGS, default="auto"),
     "gradient_checkpointing": _switch_or_auto("Compute activations twice to save memory."),
     "seed": _whole("The seed of everything random.", 0, 2**32 - 1, default=42),
     "log_every": _whole("Optimizer steps from one logged step to the next.", 1, default=1),

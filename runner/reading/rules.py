@@ -18,7 +18,7 @@ from runner.reading.source import Path, Places, closest
 from runner.schedule import WITHOUT_WARMUP
 
 GENERATED = ("exact_match", "json_valid", "json_match")  # metrics of completions that the model writes
-COLUMNS_OF_FORMAT = {"prompt_completion": ("prompt", "completion"), "messages": ("messages",)}
+COLUMNS_OF_FORMAT = {"prompt_completion": ("prompt", "completion"), "messages": ("messages",), "text": ("text",)}
 
 
 def problems(values: dict[str, Any], places: Places, wrong: set[Path]) -> list[Problem]:
@@ -156,6 +156,8 @@ def _columns(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
             blocks.append((("dataset", key, index, "columns"), item["columns"], item["format"] or ""))
     for path, columns, kind in blocks:
         kind = kind or settings["dataset.format"]
+        if kind == "auto" and settings["task"] == "continued_pretraining":
+            kind = "text"
         taken: dict[str, str] = {}
         for role, column in (columns or {}).items():
             written = closest(settings.places, (*path, role))

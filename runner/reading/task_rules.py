@@ -5,7 +5,7 @@ Each rule names the keys that it looks at, as those of `rules.py` do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from runner.errors import Problem, listed
 from runner.reading.keys import SECTION_TASKS
@@ -21,6 +21,15 @@ NOT_GRPO = {
     "training.early_stopping": "leave it out: a run ends after its steps, and checkpoints are kept",
     "training.evaluate_every": "leave it out: held-out prompts are scored at the end",
 }
+# The same of `task: continued_pretraining`.
+NOT_TEXT = {
+    "dataset.learn": "leave it out: every token of a document is learned",
+    "dataset.apply_chat_template": "leave it out: documents are learned as they are written",
+    "evaluation.samples": "leave it out: held-out documents are scored by their loss, and nobody is asked a question",
+    "evaluation.max_new_tokens": "leave it out: held-out documents are scored by their loss, and nothing is written",
+}
+OWN_FORMATS = {"grpo": "prompt", "continued_pretraining": "text"}  # formats that one task alone has
+OWN_PACKINGS = ("wrapped", "document")  # of `task: continued_pretraining`
 SEQUENCE_LOSSES = ("grpo", "luspo", "sapo")  # that TRL can weight by whole completions
 
 
@@ -33,11 +42,19 @@ def _section(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
 
 
 def _not_grpo(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
-    if settings["task"] != "grpo":
+    return _meaningless(settings, "grpo", NOT_GRPO)
+
+
+def _not_text(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    return _meaningless(settings, "continued_pretraining", NOT_TEXT)
+
+
+def _meaningless(settings: Settings, task: str, hints: Mapping[str, str]) -> Iterator[Problem]:
+    if settings["task"] != task:
         return
-    for key in keys:
+    for key, hint in hints.items():
         if settings.written(key) and settings[key] is not None:
-            yield settings.problem((key,), f"`{key}` means nothing to `task: grpo`", NOT_GRPO[key])
+            yield settings.problem((key,), f"`{key}` means nothing to `task: {task}`", hint)
 
 
 def _rewards(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
@@ -101,6 +118,10 @@ def _metrics(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
             hint = "held-out prompts of `task: grpo` are scored by its rewards: `metrics: [reward]`"
             yield settings.problem(keys, f"the metric `{metric}` is none of `task: {task}`", hint)
             return
+        if task == "continued_pretraining" and metric not in ("loss", "perplexity"):
+            hint = "held-out documents are scored by `loss` and `perplexity`"
+            yield settings.problem(keys, f"the metric `{metric}` is none of `task: {task}`", hint)
+            return
 
 
 def _formats(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
@@ -111,8 +132,12 @@ def _formats(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
         for index, item in enumerate(items if isinstance(items, list) else []):
             said.append((f"dataset.{key}.{index}.format", item["format"]))
     for key, value in said:
-        if value not in (None, "auto") and (value == "prompt") != (task == "grpo"):
+        if value in (None, "auto") or value == OWN_FORMATS.get(task):
+            continue
+        if task in OWN_FORMATS or value in OWN_FORMATS.values():
             hint = "its rows have a `prompt`, and any columns that rewards need" if task == "grpo" else None
+            if task == "continued_pretraining":
+                hint = "its rows have a `text`; those with prompts, completions or messages belong to `task: sft`"
             yield settings.problem((key,), f"`format: {value}` is none of `task: {task}`", hint)
 
 
@@ -122,10 +147,27 @@ def _overflow(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
         yield settings.problem(keys, f"a prompt cannot be shortened, and `dataset.overflow` is `{value}`", "use `drop`")
 
 
+def _packing(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    """Ways of packing are of documents or of rows; and joined documents leave nothing over."""
+    task, packing = settings["task"], settings[keys[0]]
+    message = f"`packing: {packing}` is none of `task: {task}`"
+    if task == "continued_pretraining":
+        if packing not in ("auto", *OWN_PACKINGS):
+            hint = "`wrapped` joins documents and cuts them into full rows, `document` keeps them apart"
+            yield settings.problem(keys[:1], message, hint)
+        elif packing != "document" and settings.written(keys[1]):
+            hint = "documents are joined, and every token has a place; `training.packing: document` keeps them apart"
+            yield settings.problem(keys[1:], "`dataset.overflow` means nothing where rows are wrapped", hint)
+    elif packing in OWN_PACKINGS and task != "grpo":
+        yield settings.problem(keys[:1], message, "it packs the documents of `task: continued_pretraining`")
+
+
 RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("grpo",), _section),
     (("rewards",), _section),
     (tuple(NOT_GRPO), _not_grpo),
+    (tuple(NOT_TEXT), _not_text),
+    (("training.packing", "dataset.overflow"), _packing),
     (("rewards",), _rewards),
     (("training.batch_size", "grpo.num_generations"), _grpo_batch),
     (("deepspeed.zero_stage", "grpo.engine", "deepspeed.offload"), _grpo_zero),
