@@ -19,7 +19,6 @@ from runner.data.dataset import MOST_SHOWN, Rejected
 from runner.data.documents import Piece, Survey
 from runner.data.origins import SPLITS
 from runner.errors import DataError, Problem, RecipeError
-from runner.plan import Plan
 from runner.text import pieces, special_tokens
 from runner.text.pieces import Ids, Part
 from runner.token_rows import FILES, Writer
@@ -58,10 +57,11 @@ class _Split:
     problems: list[Problem] = field(default_factory=list)
 
 
-def write(plan: Plan, survey: Survey, tokenizer: Any, folder: Path) -> Corpus:
-    """Tokenise what the survey takes, and write `folder/train` and `folder/evaluation`. Raises DataError."""
-    settings, length = plan.recipe.dataset, int(plan.max_length.value)
-    wrapped = plan.packing.value == "wrapped"
+def write(settings: recipe.Dataset, survey: Survey, tokenizer: Any, length: int, wrapped: bool, folder: Path) -> Corpus:
+    """Tokenise what the survey takes, and write rows of `length` tokens to `folder/train` and `folder/evaluation`.
+
+    Raises DataError with every document that is too long, where the recipe does not say what becomes of it.
+    """
     splits = {
         name: _Split(Writer(folder / name), settings, length, wrapped) for name in SPLITS if survey.documents[name]
     }

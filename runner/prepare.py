@@ -120,7 +120,8 @@ def _corpus(plan: Plan, directory: Path) -> dict[str, Any]:
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     _write_rejects(directory, survey.rejected)
-    made = corpus.write(plan, survey, tokenizer, unfinished)
+    length, wrapped = int(plan.max_length.value), plan.packing.value == "wrapped"
+    made = corpus.write(settings, survey, tokenizer, length, wrapped, unfinished)
     if not made.facts["evaluation"]["rows"]:
         shutil.rmtree(unfinished / "evaluation", ignore_errors=True)
     _write_rejects(directory, [*survey.rejected, *made.rejected])

@@ -74,12 +74,15 @@ def _document(plan: Plan, number: int, console: Console) -> None:
             if seen > number:
                 break
     shown = ids[:length]
-    row = encoding.TokenRow(shown, [encoding.NOT_LEARNED, *shown[1:]], tokens.key.place)
+    wrapped = plan.packing.value == "wrapped"
+    unseen = number == 1 or not wrapped  # nothing stands before its first token that it could be predicted from
+    labels = [encoding.NOT_LEARNED, *shown[1:]] if unseen else shown
+    row = encoding.TokenRow(shown, labels, tokens.key.place)
     console.print(Text(f"document {number} of {total}, from {row.place}", style="bold"), soft_wrap=True)
     console.print(_tokens(row, tokenizer, console.is_terminal and not console.no_color), soft_wrap=True)
     rest = f", the first {length} of them shown" if len(ids) > length else ""
-    console.print(f"{len(ids)} tokens{rest}; every token is learned that another one stands before")
-    if plan.packing.value == "wrapped":
+    console.print(f"{len(ids)} tokens, {len(ids) - unseen} learned{rest}", soft_wrap=True)
+    if wrapped:
         console.print(f"documents are laid end to end and cut into rows of {length} tokens")
     else:
         console.print(f"a row holds one document, and at most {length} tokens of it")
