@@ -101,7 +101,8 @@ def trainable(adapter: recipe.Adapter, architecture: Architecture) -> int:
             f"it has {known}",
         )
     per_output = 1 if adapter.type == "dora" else 0  # DoRA learns one magnitude for each output as well
-    return sum(
+    embeddings = architecture.vocabulary * architecture.hidden * (1 if architecture.tied else 2)
+    return embeddings * adapter.train_embeddings + sum(
         matrix.count * (adapter.rank * (matrix.inputs + matrix.outputs) + per_output * matrix.outputs)
         for matrix in matrices
     )

@@ -52,6 +52,7 @@ class Adapter:
     alpha: float
     dropout: float
     target_modules: tuple[str, ...]  # ("all-linear",), ("attention",) or module names
+    train_embeddings: bool
     continue_from: str | None  # an absolute directory or a Hub id
 
 
@@ -73,6 +74,7 @@ class Training:
     epochs: float | None  # exactly one of these two is set
     max_steps: int | None
     learning_rate: float
+    embedding_learning_rate: float | None  # None: a tenth of the other
     scheduler: str
     scheduler_settings: tuple[tuple[str, float | int | str | bool], ...]  # those that the recipe sets
     warmup_ratio: float

@@ -70,6 +70,8 @@ def plan(settled: Plan, console: Console) -> None:
     _section(console, "adapter")
     adapter = recipe.adapter
     _row(console, "type", adapter.type, f"rank {adapter.rank}, alpha {adapter.alpha:g}, dropout {adapter.dropout:g}")
+    if adapter.train_embeddings:
+        _row(console, "embeddings", "trained", "input and output, whole")
     if settled.parameters and settled.trainable is not None:
         share = 100 * settled.trainable / settled.parameters
         _row(console, "trainable parameters", f"{settled.trainable:,}", f"{share:.2f} % of {settled.parameters:,}")

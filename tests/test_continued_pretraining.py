@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from runs import ROOT, events, run_of, tunesmith, write_recipe
 from small_model import MODEL
 from test_resume import adapter, start, workers_of
@@ -28,17 +29,12 @@ TOPICS = ROOT / "recipes" / "python_topics"
 
 
 def recipe(folder: Path, model: Path, **training: Any) -> Path:
-    changes: dict[str, Any] = {
-        "model": {"dtype": "float32"},
-        "dataset": {
-            "train": str(TOPICS / "train.jsonl"), "evaluation": 0.2, "max_length": 48, "limit": None
-        },
-        "training": training,
-        "evaluation": {"samples": 0},
-    }  # fmt: skip
-    path = write_recipe(folder, model, changes)
-    text = path.read_text().replace("task: sft", "task: continued_pretraining").replace("  samples: 0\n", "")
-    path.write_text(text.replace("  limit: null\n", ""))
+    """A short recipe on Python's help texts."""
+    dataset = {"train": str(TOPICS / "train.jsonl"), "evaluation": 0.2, "max_length": 48}
+    path = write_recipe(folder, model, {"model": {"dtype": "float32"}, "training": training})
+    values = yaml.safe_load(path.read_text()) | {"task": "continued_pretraining", "dataset": dataset}
+    del values["evaluation"]
+    path.write_text(yaml.safe_dump(values))
     return path
 
 
@@ -67,12 +63,12 @@ def test_a_run_scores_held_out_documents_before_and_after(finished: Path) -> Non
 
 
 def test_a_second_preparation_is_the_first(finished: Path) -> None:
-    before = (run_of(finished) / "prepared" / "tokens").parent.stat().st_mtime_ns
+    before = (run_of(finished) / "prepared").stat().st_mtime_ns
     state = json.loads((run_of(finished) / "run.json").read_text())
     (run_of(finished) / "run.json").write_text(json.dumps(state | {"status": "training"}))
     again = tunesmith("train", finished)
     assert again.code == 0, again.out + again.err
-    assert (run_of(finished) / "prepared" / "tokens").parent.stat().st_mtime_ns == before
+    assert (run_of(finished) / "prepared").stat().st_mtime_ns == before
 
 
 def test_two_processes_train_what_one_does(finished: Path, tmp_path: Path) -> None:
@@ -142,3 +138,26 @@ def test_the_recipe_that_ships_lowers_perplexity(tmp_path: Path) -> None:
         "perplexity"
     ]
     assert perplexity["adapter"] < 0.95 * perplexity["base"], perplexity
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_embeddings_are_trained_at_a_rate_of_their_own(tiny_model: Path, tmp_path: Path, processes: int) -> None:
+    written = recipe(tmp_path, tiny_model, learning_rate=1e-9, embedding_learning_rate=1e-2, warmup_ratio=0.0)
+    command = tunesmith(
+        "train", written, "--set", "adapter.train_embeddings=true", "--set", f"deepspeed.processes={processes}"
+    )
+    assert command.code == 0, command.out + command.err
+    from safetensors.torch import load_file
+
+    base = load_file(tiny_model / "model.safetensors")["model.embed_tokens.weight"]
+    learned = load_file(run_of(written) / "adapter" / "adapter_model.safetensors")
+    saved = {name: tensor for name, tensor in learned.items() if "lora" not in name}
+    assert saved and all(tensor.equal(next(iter(saved.values()))) for tensor in saved.values()), "tied, and saved so"
+    for tensor in saved.values():
+        assert 1e-3 < (tensor - base).abs().max() < 1e-1
+    assert max(tensor.abs().max() for name, tensor in learned.items() if "lora_B" in name) < 1e-6
+    settled = json.loads((run_of(written) / "plan.json").read_text())
+    trained = sum(tensor.numel() for name, tensor in learned.items() if "lora" in name) + base.numel()
+    assert settled["trainable"] == trained
+    scores = json.loads((run_of(written) / "evaluation.json").read_text())["metrics"]["loss"]
+    assert scores["adapter"] < scores["base"] - 0.05

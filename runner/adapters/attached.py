@@ -7,7 +7,7 @@ from typing import Any
 from peft import PeftModel
 
 from runner import model
-from runner.adapters import ADAPTERS
+from runner.adapters import ADAPTERS, embeddings
 from runner.plan import Plan
 
 
@@ -19,4 +19,7 @@ def attached(plan: Plan) -> tuple[Any, Any]:
     settings, base = plan.recipe.adapter, model.weights(plan)
     if settings.continue_from:
         return PeftModel.from_pretrained(base, settings.continue_from, is_trainable=True), None
-    return base, ADAPTERS[settings.type](settings)
+    config = ADAPTERS[settings.type](settings)
+    if settings.train_embeddings:
+        config = embeddings.with_embeddings(config, base)
+    return base, config

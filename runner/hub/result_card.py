@@ -40,6 +40,7 @@ def write(plan: Plan, directory: Path, environment: Mapping[str, str]) -> None:
             "checkpoint of step": evaluation["step"],
             "rank": recipe.adapter.rank,
             "alpha": recipe.adapter.alpha,
+            "embeddings trained": recipe.adapter.train_embeddings,
             "precision": plan.precision.value,
             "seed": recipe.training.seed,
         },

@@ -18,7 +18,10 @@ from runner.reading import paths, rewards, rules, schema, sentences, source
 from runner.reading.keys import PLANNED_TASKS, TASKS
 from runner.reading.source import Path, Places, closest
 
-REAL = ("epochs", "learning_rate", "warmup_ratio", "weight_decay", "max_grad_norm")  # may be written as whole numbers
+# May be written as whole numbers.
+REAL = (
+    "epochs", "learning_rate", "embedding_learning_rate", "warmup_ratio", "weight_decay", "max_grad_norm",
+)  # fmt: skip
 
 
 def read(path: str, overrides: Sequence[str] = ()) -> recipe.Recipe:

@@ -170,6 +170,7 @@ ADAPTER: Keys = {
         schema=_text("The name of a module, or the end of one."),
         default="all-linear",
     ),
+    "train_embeddings": _switch("Train the input and output embeddings as well, whole.", False),
     "continue_from": _text("An adapter to go on from: a directory or a Hub id.", nullable=True, default=None),
 }
 
@@ -227,6 +228,12 @@ TRAINING: Keys = {
         "Stop after so many optimizer steps, in place of `epochs`.", 1, 1_000_000_000, nullable=True, default=None
     ),
     "learning_rate": _number("The highest learning rate.", above=0, max=1, default=2e-4),
+    "embedding_learning_rate": _number(
+        "The highest rate of `adapter.train_embeddings`; a tenth of `learning_rate` by default.",
+        above=0,
+        max=1,
+        **UNSET,
+    ),
     "scheduler": _choice("How the learning rate changes over the run.", *SCHEDULERS, default="cosine"),
     "scheduler_settings": _section(
         "What the scheduler takes beside the length of the run, by its names in transformers.",

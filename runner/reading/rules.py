@@ -79,6 +79,13 @@ def _continued(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
             yield settings.problem((key,), message, "leave it out")
 
 
+def _embedding_rate(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    rate, trained, continued = (settings[key] for key in keys)
+    if rate is not None and not trained and continued is None:
+        message = "`training.embedding_learning_rate` is set, and no embeddings are trained"
+        yield settings.problem(keys[:2], message, "set `adapter.train_embeddings: true`, or take the rate away")
+
+
 def _offload(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
     offload, stage = settings[keys[0]], settings[keys[1]]
     if not isinstance(stage, int):
@@ -200,9 +207,11 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
             "adapter.alpha",
             "adapter.dropout",
             "adapter.target_modules",
+            "adapter.train_embeddings",
         ),
         _continued,
     ),
+    (("training.embedding_learning_rate", "adapter.train_embeddings", "adapter.continue_from"), _embedding_rate),
 )
 
 

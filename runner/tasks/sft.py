@@ -18,6 +18,7 @@ from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from runner import batches, isolation, learned_head, training
+from runner.adapters import embeddings
 from runner.adapters.attached import attached
 from runner.batches import FILLER, MicroBatches, Order
 from runner.choices import LAID_TOGETHER
@@ -45,6 +46,13 @@ class Trainer(SFTTrainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         return self._loader(self.train_dataset, MicroBatches(order(self.plan, self.train_dataset), self.rank))
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        new = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if new and self.plan.recipe.adapter.train_embeddings:
+            embeddings.give_rate(optimizer, model or self.model, embeddings.rate(self.plan.recipe.training))
+        return optimizer
 
     def compute_loss(
         self,
