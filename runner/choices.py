@@ -91,7 +91,9 @@ def check_packages(settings: recipe.Recipe, machine: Machine) -> None:
 
 
 def trainable(adapter: recipe.Adapter, architecture: Architecture) -> int:
-    """How many parameters the adapter has. Raises `Conflict` where it would go nowhere."""
+    """How many parameters are trained. Raises `Conflict` where an adapter would go nowhere."""
+    if adapter.type == "full":
+        return architecture.parameters
     matrices = architecture.adapted(adapter.target_modules)
     if architecture.matrices and not matrices:
         known = listed(dict.fromkeys(matrix.name for matrix in architecture.matrices))

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from runner import model, reload, rewarded, training
 from runner.events import tell
 from runner.plan import Plan
+from runner.reload import Trained
 from runner.scores import BY_LOSS, SCORES
 
 logger = logging.getLogger(__name__)
@@ -62,15 +62,15 @@ def run(plan: Plan) -> None:
     tell({"event": "evaluated", **found})
 
 
-def _by_loss(plan: Plan, adapted: PeftModel, rows: Any, metrics: Sequence[str]) -> dict[str, dict[str, float | None]]:
+def _by_loss(plan: Plan, adapted: Trained, rows: Any, metrics: Sequence[str]) -> dict[str, dict[str, float | None]]:
     if not set(metrics) & set(BY_LOSS):
         return {}
     tell({"event": "scoring", "what": "loss of the held-out rows"})
     loss = reload.mean_loss(adapted, rows, plan.batch.micro)
     base = None
     if plan.recipe.evaluation.baseline:
-        with adapted.disable_adapter():
-            base = reload.mean_loss(adapted, rows, plan.batch.micro)
+        with reload.base_of(plan, adapted) as before:
+            base = reload.mean_loss(before, rows, plan.batch.micro)
     both: dict[str, dict[str, float | None]] = {
         "loss": {"base": base, "adapter": loss},
         "perplexity": {"base": None if base is None else math.exp(base), "adapter": math.exp(loss)},
@@ -78,7 +78,7 @@ def _by_loss(plan: Plan, adapted: PeftModel, rows: Any, metrics: Sequence[str]) 
     return {name: both[name] for name in metrics if name in both}
 
 
-def _samples(plan: Plan, adapted: PeftModel, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+def _samples(plan: Plan, adapted: Trained, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
     """The answers of both models, greedily decoded."""
     asked = json.loads((Path(plan.directory) / "prepared" / "questions.json").read_text(encoding="utf-8"))
     questions, settings = asked["questions"], plan.recipe.evaluation
@@ -88,8 +88,8 @@ def _samples(plan: Plan, adapted: PeftModel, tokenizer: PreTrainedTokenizerBase)
     answers: dict[str, list[str]] = {}
     for name in ("base", "adapter") if settings.baseline else ("adapter",):
         tell({"event": "scoring", "what": f"answers of the {'base model' if name == 'base' else name}"})
-        with adapted.disable_adapter() if name == "base" else contextlib.nullcontext():
-            answers[name] = _answers(adapted, tokenizer, questions, asked["stops"], settings.max_new_tokens)
+        with reload.base_of(plan, adapted) if name == "base" else contextlib.nullcontext(adapted) as asked_model:
+            answers[name] = _answers(asked_model, tokenizer, questions, asked["stops"], settings.max_new_tokens)
     samples = []
     for number, question in enumerate(questions):
         sample = {key: question[key] for key in ("file", "line", "prompt", "answer")}
@@ -102,10 +102,14 @@ def _samples(plan: Plan, adapted: PeftModel, tokenizer: PreTrainedTokenizerBase)
 
 @torch.no_grad()
 def _answers(
-    adapted: PeftModel, tokenizer: PreTrainedTokenizerBase, questions: Sequence[Any], stops: list[str], most: int
+    adapted: Trained,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[Any],
+    stops: list[str],
+    most: int,
 ) -> list[str]:
     """One answer a question, in the order of the questions; like lengths are asked together."""
-    device = adapted.get_base_model().device
+    device = reload.plain(adapted).device
     answers = [""] * len(questions)
     order = sorted(range(len(questions)), key=lambda number: -len(questions[number]["ids"]))
     configured = adapted.generation_config.eos_token_id

@@ -70,8 +70,8 @@ def _template(path: Path) -> str:
         raise RecipeError(Problem(f"the chat template cannot be read: {reason}", Place(str(path)))) from error
 
 
-def weights(plan: Plan, device_map: Any = None) -> PreTrainedModel:
-    """The base model: frozen weights in the plan's precision, or quantised.
+def weights(plan: Plan, device_map: Any = None, trained: Path | None = None) -> PreTrainedModel:
+    """The base model, in the plan's precision or quantised; or the one in a directory that a run has trained.
 
     Under ZeRO-3 the caller has announced DeepSpeed's settings before, so that each process holds its part only.
     """
@@ -87,7 +87,10 @@ def weights(plan: Plan, device_map: Any = None) -> PreTrainedModel:
         options["device_map"] = device_map
     try:
         return AutoModelForCausalLM.from_pretrained(
-            locate(settings), revision=settings.revision, trust_remote_code=settings.trust_remote_code, **options
+            locate(settings) if trained is None else str(trained),
+            revision=settings.revision if trained is None else None,
+            trust_remote_code=settings.trust_remote_code,
+            **options,
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _unloadable(settings, error) from error

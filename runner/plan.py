@@ -83,6 +83,7 @@ def make(
             rank=settings.adapter.rank,
             tokens=micro * longest,
             checkpointing=checkpointing,
+            full=settings.adapter.type == "full",
         )
 
     def fits(micro: int, stage: int, checkpointing: bool) -> bool:

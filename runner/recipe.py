@@ -47,7 +47,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Adapter:
-    type: str  # lora | dora | rslora | qlora
+    type: str  # lora | dora | rslora | qlora | full, which is none: all weights are trained
     rank: int
     alpha: float
     dropout: float

@@ -9,8 +9,9 @@ import itertools
 import logging
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from peft import PeftModel
@@ -22,9 +23,12 @@ from runner.learned_head import summed_loss
 from runner.plan import Plan
 from runner.text.encoding import NOT_LEARNED
 
+Trained: TypeAlias = PeftModel | PreTrainedModel  # an adapter on its base, or a model all of whose weights were trained
+
 logger = logging.getLogger(__name__)
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+MODEL_FILES = ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json")
 TOLERANCE = 0.02  # of the loss, relative (absolute below 1): what bfloat16 and another grouping of rows can make
 
 
@@ -38,23 +42,41 @@ def assemble(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> checkpoint.Manif
     unfinished, target = directory / "adapter.unfinished", directory / "adapter"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
-    for name in ADAPTER_FILES:
-        shutil.copyfile(folder / name, unfinished / name)
+    full = plan.recipe.adapter.type == "full"
+    for path in (path for name in (MODEL_FILES if full else ADAPTER_FILES) for path in folder.glob(name)):
+        shutil.copyfile(path, unfinished / path.name)
     tokenizer.save_pretrained(unfinished)
     shutil.rmtree(target, ignore_errors=True)
     unfinished.rename(target)
     return manifest
 
 
-def load(plan: Plan) -> PeftModel:
-    """Base model and adapter as anybody would load them: `PeftModel.from_pretrained`, and nothing of ours."""
+def load(plan: Plan) -> Trained:
+    """What was trained as anybody would load it: with `PeftModel.from_pretrained` on its base, or by itself if full."""
     device_map = "auto" if plan.device == "cuda" else None
+    folder = Path(plan.directory) / "adapter"
+    if plan.recipe.adapter.type == "full":
+        return model.weights(plan, device_map, folder).eval()
     base = model.weights(plan, device_map)
-    adapted = PeftModel.from_pretrained(base, str(Path(plan.directory) / "adapter"), autocast_adapter_dtype=False)
-    return adapted.eval()
+    return PeftModel.from_pretrained(base, str(folder), autocast_adapter_dtype=False).eval()
 
 
-def prove(adapted: PeftModel, rows: Any, manifest: checkpoint.Manifest, batch: int) -> float:
+@contextmanager
+def base_of(plan: Plan, trained: Trained) -> Iterator[Trained]:
+    """The model as it was before training: without its adapter, or loaded again where all weights were trained."""
+    if isinstance(trained, PeftModel):
+        with trained.disable_adapter():
+            yield trained
+    else:
+        yield model.weights(plan, "auto" if plan.device == "cuda" else None).eval()
+
+
+def plain(trained: Trained) -> PreTrainedModel:
+    """The model itself, under its adapter if it has one."""
+    return trained.get_base_model() if isinstance(trained, PeftModel) else trained
+
+
+def prove(adapted: Trained, rows: Any, manifest: checkpoint.Manifest, batch: int) -> float:
     """The reloaded adapter's loss on the probe rows. Raises RunError where it is not the one training saw."""
     loss = float(mean_loss(adapted, rows, batch))
     logger.info("loss of the probe rows: %.6f in training, %.6f reloaded", manifest.loss, loss)
@@ -69,10 +91,10 @@ def prove(adapted: PeftModel, rows: Any, manifest: checkpoint.Manifest, batch: i
 
 
 @torch.no_grad()
-def mean_loss(adapted: PreTrainedModel | PeftModel, rows: Any, batch: int) -> float:
+def mean_loss(adapted: Trained, rows: Any, batch: int) -> float:
     """The mean loss of the learned tokens in prepared rows, in batches of like length."""
     single = _longest_first(rows)
-    base = adapted.get_base_model() if isinstance(adapted, PeftModel) else adapted
+    base = plain(adapted)
     total = count = 0.0
     while some := list(itertools.islice(single, batch)):
         ids, mask, labels = padded(some, base.device)

@@ -14,9 +14,12 @@ from runner.plan import Plan
 def attached(plan: Plan) -> tuple[Any, Any]:
     """The model, and PEFT's configuration of the adapter that is to be added to it.
 
-    Where the recipe goes on with an adapter, the model has it, and the configuration is None.
+    Where the recipe goes on with an adapter, the model has it, and where all weights are trained there is none: then
+    the configuration is None.
     """
     settings, base = plan.recipe.adapter, model.weights(plan)
+    if settings.type == "full":
+        return base, None
     if settings.continue_from:
         return PeftModel.from_pretrained(base, settings.continue_from, is_trainable=True), None
     config = ADAPTERS[settings.type](settings)

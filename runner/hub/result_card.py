@@ -11,6 +11,7 @@ import runner
 from runner import runfile
 from runner.hub import card
 from runner.plan import Plan
+from runner.recipe import Adapter
 
 
 def write(plan: Plan, directory: Path, environment: Mapping[str, str]) -> None:
@@ -38,9 +39,7 @@ def write(plan: Plan, directory: Path, environment: Mapping[str, str]) -> None:
             "rows a step": plan.batch.effective,
             "steps": plan.steps.total if plan.steps else None,
             "checkpoint of step": evaluation["step"],
-            "rank": recipe.adapter.rank,
-            "alpha": recipe.adapter.alpha,
-            "embeddings trained": recipe.adapter.train_embeddings,
+            **_of_adapter(recipe.adapter),
             "precision": plan.precision.value,
             "seed": recipe.training.seed,
         },
@@ -59,6 +58,12 @@ def write(plan: Plan, directory: Path, environment: Mapping[str, str]) -> None:
         chat=prepared["template"],
     )
     card.write(directory / "adapter", facts, environment)
+
+
+def _of_adapter(adapter: Adapter) -> dict[str, Any]:
+    if adapter.type == "full":
+        return {"weights trained": "all"}
+    return {"rank": adapter.rank, "alpha": adapter.alpha, "embeddings trained": adapter.train_embeddings}
 
 
 def _json(path: Path) -> Any:

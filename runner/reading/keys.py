@@ -17,6 +17,7 @@ PLANNED_TASKS = ("function_calling",)
 SECTION_TASKS = {"grpo": "grpo", "rewards": "grpo"}  # sections that one task alone has
 # Defaults that are not those of the other tasks: Predibase's for reinforcement fine-tuning. The adapter's `alpha` is
 # its rank there.
+FULL_RATE = 2e-5  # the default learning rate of `adapter.type: full`, where a step moves all weights
 GRPO_STEPS = 1000  # unless the recipe says `epochs` or `max_steps`
 TASK_DEFAULTS: dict[str, dict[tuple[str, str], Any]] = {
     "grpo": {
@@ -155,7 +156,15 @@ DATASET: Keys = {
 }
 
 ADAPTER: Keys = {
-    "type": _choice("The kind of adapter.", "lora", "dora", "rslora", "qlora", default="lora"),
+    "type": _choice(
+        "The kind of adapter; `full` trains all weights of the model instead.",
+        "lora",
+        "dora",
+        "rslora",
+        "qlora",
+        "full",
+        default="lora",
+    ),
     "rank": _whole("The rank of the update matrices.", 1, 1024, default=16),
     "alpha": _number(
         "The update counts alpha / rank times; twice the rank by default.", above=0, default_setter="alpha"

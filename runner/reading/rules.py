@@ -79,6 +79,19 @@ def _continued(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
             yield settings.problem((key,), message, "leave it out")
 
 
+def _full(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    """All weights are trained: nothing of an adapter is left to choose, and quantised weights cannot be."""
+    if settings[keys[0]] != "full":
+        return
+    if settings[keys[1]] != "none":
+        message = f"`adapter.type: full` trains all weights, and `model.quantization: {settings[keys[1]]}` freezes them"
+        yield settings.problem(keys[:2], message, "take `quantization` away, or use `adapter.type: qlora`")
+    for key in keys[2:]:
+        if settings.written(key) and settings[key] not in (None, False):
+            message = f"`{key}` means nothing to `adapter.type: full`"
+            yield settings.problem((key,), message, "leave it out: all weights are trained, and there is no adapter")
+
+
 def _embedding_rate(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
     rate, trained, continued = (settings[key] for key in keys)
     if rate is not None and not trained and continued is None:
@@ -210,6 +223,18 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
             "adapter.train_embeddings",
         ),
         _continued,
+    ),
+    (
+        (
+            "adapter.type",
+            "model.quantization",
+            "adapter.rank",
+            "adapter.alpha",
+            "adapter.dropout",
+            "adapter.target_modules",
+            "adapter.train_embeddings",
+        ),
+        _full,
     ),
     (("training.embedding_learning_rate", "adapter.train_embeddings", "adapter.continue_from"), _embedding_rate),
 )

@@ -163,6 +163,12 @@ def _packing(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
         yield settings.problem(keys[:1], message, "it packs the documents of `task: continued_pretraining`")
 
 
+def _full(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    if settings["task"] == "grpo" and settings[keys[0]] == "full":
+        message = "`adapter.type: full` is none of `task: grpo`, which samples from an adapter over a fixed model"
+        yield settings.problem(keys, message, "use `lora`; with a high `rank` it learns as much from rewards")
+
+
 RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("grpo",), _section),
     (("rewards",), _section),
@@ -173,6 +179,7 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("training.batch_size", "grpo.num_generations"), _grpo_batch),
     (("deepspeed.zero_stage", "grpo.engine", "deepspeed.offload"), _grpo_zero),
     (("grpo.loss_type", "grpo.importance_sampling_level"), _grpo_loss),
+    (("adapter.type",), _full),
     (("evaluation.metrics",), _metrics),
     (("dataset.train", "dataset.evaluation", "dataset.format"), _formats),
     (("dataset.overflow",), _overflow),

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from peft import PeftModel
 from torch import distributed
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase
@@ -39,7 +40,7 @@ class Trainer(SFTTrainer):
         self.counted: Iterator[tuple[int, int]] | None = None  # tokens and learned tokens of the steps to come
         # The loss is divided by the learned tokens of the whole step here, whatever the model's forward accepts.
         self.model_accepts_loss_kwargs = True
-        base = self.model.get_base_model()
+        base = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
         self.learned_only = plan.device == "cpu" and learned_head.fits(base)
         if self.learned_only:
             learned_head.add(base)
