@@ -90,6 +90,16 @@ def check_packages(settings: recipe.Recipe, machine: Machine) -> None:
         )
 
 
+def with_tokens(architecture: Architecture, tokens: int) -> Architecture:
+    """The model's shape with so many new tokens."""
+    matrices = 1 if architecture.tied else 2
+    return replace(
+        architecture,
+        vocabulary=architecture.vocabulary + tokens,
+        parameters=architecture.parameters + tokens * architecture.hidden * matrices,
+    )
+
+
 def trainable(adapter: recipe.Adapter, architecture: Architecture) -> int:
     """How many parameters are trained. Raises `Conflict` where an adapter would go nowhere."""
     if adapter.type == "full":

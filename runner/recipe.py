@@ -17,6 +17,7 @@ class Model:
     attention: str  # auto | eager | sdpa | flash_attention_2
     quantization: str  # none | int8 | nf4
     chat_template: str  # auto | an absolute path to a Jinja file
+    add_tokens: tuple[str, ...]
     trust_remote_code: bool
 
 

@@ -140,12 +140,13 @@ def test_the_recipe_that_ships_lowers_perplexity(tmp_path: Path) -> None:
     assert perplexity["adapter"] < 0.95 * perplexity["base"], perplexity
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_embeddings_are_trained_at_a_rate_of_their_own(tiny_model: Path, tmp_path: Path, processes: int) -> None:
+@pytest.mark.parametrize(("processes", "stage"), [(1, 1), (2, 3)])
+def test_embeddings_are_trained_at_a_rate_of_their_own(
+    tiny_model: Path, tmp_path: Path, processes: int, stage: int
+) -> None:
     written = recipe(tmp_path, tiny_model, learning_rate=1e-9, embedding_learning_rate=1e-2, warmup_ratio=0.0)
-    command = tunesmith(
-        "train", written, "--set", "adapter.train_embeddings=true", "--set", f"deepspeed.processes={processes}"
-    )
+    settings = ("adapter.train_embeddings=true", f"deepspeed.processes={processes}", f"deepspeed.zero_stage={stage}")
+    command = tunesmith("train", written, *(word for each in settings for word in ("--set", each)))
     assert command.code == 0, command.out + command.err
     from safetensors.torch import load_file
 
@@ -161,3 +162,36 @@ def test_embeddings_are_trained_at_a_rate_of_their_own(tiny_model: Path, tmp_pat
     assert settled["trainable"] == trained
     scores = json.loads((run_of(written) / "evaluation.json").read_text())["metrics"]["loss"]
     assert scores["adapter"] < scores["base"] - 0.05
+
+
+def test_new_tokens_are_learned_saved_and_read_back(tiny_model: Path, tmp_path: Path) -> None:
+    """Twice the words of the real tokenizer: `__init__` is a token, its embedding learned and its tokenizer saved."""
+    from peft import PeftModel
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    written = recipe(tmp_path, tiny_model)
+    values = yaml.safe_load(written.read_text())
+    values["model"]["add_tokens"] = ["__init__", "⟦note⟧"]
+    values["adapter"] = {"train_embeddings": True}
+    written.write_text(yaml.safe_dump(values))
+    command = tunesmith("train", written)
+    assert command.code == 0, command.out + command.err
+    adapter = run_of(written) / "adapter"
+    saved = AutoTokenizer.from_pretrained(adapter)
+    before = AutoTokenizer.from_pretrained(tiny_model)
+    assert saved("__init__")["input_ids"] == [len(before)] and len(saved) == len(before) + 2
+    learned = load_file(adapter / "adapter_model.safetensors")
+    assert {len(tensor) for name, tensor in learned.items() if "embed_tokens" in name} == {len(saved)}
+    assert json.loads((run_of(written) / "plan.json").read_text())["trainable"] == sum(
+        tensor.numel() for name, tensor in learned.items() if "lm_head" not in name
+    )
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    base.resize_token_embeddings(max(len(saved), base.get_input_embeddings().num_embeddings))  # as the card says
+    adapted = PeftModel.from_pretrained(base, adapter)
+    table = adapted.get_base_model().get_output_embeddings().weight
+    (embedded,) = (tensor for name, tensor in learned.items() if "embed_tokens" in name)
+    assert table.equal(embedded)
+    assert "base.resize_token_embeddings" in (adapter / "README.md").read_text()
+    again = tunesmith("validate", written, "--set", "adapter.train_embeddings=false")
+    assert again.code == 2 and "adds embeddings, and none are trained" in again.err

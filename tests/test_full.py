@@ -54,6 +54,18 @@ def test_embeddings_have_a_rate_only_where_they_are_trained(tmp_path: Path) -> N
     check.read(path, ["training.embedding_learning_rate=1e-5", "adapter.train_embeddings=true"])
 
 
+def test_new_tokens_need_embeddings_that_are_trained(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    problem = only(path, "model.add_tokens=[<note>]")
+    assert problem.message == "`model.add_tokens` adds embeddings, and none are trained"
+    assert problem.hint == "set `adapter.train_embeddings: true`, or `adapter.type: full`"
+    for trained in ("adapter.type=full", "adapter.train_embeddings=true"):
+        found = check.read(path, ["model.add_tokens=[<note>]", trained])
+        assert found.model.add_tokens == ("<note>",)
+    rate = "training.embedding_learning_rate=1e-6"
+    assert check.read(path, ["adapter.train_embeddings=true", rate]).training.embedding_learning_rate == 1e-6
+
+
 def test_the_memory_of_all_weights_and_of_embeddings_is_counted() -> None:
     adapter, whole, beside = (
         plan_of(*overrides, where="h100:1", shape=LLAMA_8B)

@@ -45,6 +45,8 @@ OTHER_VALUES: dict[tuple[str, ...], Any] = {
     ("version",): None,  # there is one version
     ("model", "name"): "owner/other",
     ("model", "chat_template"): "chat.jinja",
+    ("model", "add_tokens"): None,  # goes with trained embeddings, and has a test of its own
+    ("training", "embedding_learning_rate"): None,  # likewise
     ("dataset", "train"): "third.jsonl",
     ("dataset", "evaluation"): 0.5,
     ("dataset", "max_length"): 64,

@@ -42,6 +42,7 @@ class Facts:
     tool_version: str
     repository: str | None = None  # where the adapter is pushed to, and its branch
     branch: str = "main"
+    tokens: int = 0  # that were added to the base model's
     chat: bool = False  # whether rows were rendered with the chat template
     license: str | None = None
 
@@ -155,13 +156,15 @@ def _snippet(facts: Facts) -> str:
             f'model = AutoModelForCausalLM.from_pretrained(place{branch}, dtype="auto")\n\n'
             f"{generate}"
         )
+    rows = "max(len(tokenizer), base.get_input_embeddings().num_embeddings)"
+    resize = f"base.resize_token_embeddings({rows})\n" if facts.tokens else ""
     return (
         "from peft import PeftModel\n"
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         f"adapter = {place!r}\n"
         f"tokenizer = AutoTokenizer.from_pretrained(adapter{branch})\n"
         f'base = AutoModelForCausalLM.from_pretrained({base}, dtype="auto")\n'
-        f"model = PeftModel.from_pretrained(base, adapter{branch})\n\n"
+        f"{resize}model = PeftModel.from_pretrained(base, adapter{branch})\n\n"
         f"{generate}"
     )
 

@@ -55,6 +55,7 @@ def write(plan: Plan, directory: Path, environment: Mapping[str, str]) -> None:
         tool_version=runner.__version__,
         repository=hub.repository if hub else None,
         branch=hub.revision if hub else "main",
+        tokens=len(recipe.model.add_tokens),
         chat=prepared["template"],
     )
     card.write(directory / "adapter", facts, environment)

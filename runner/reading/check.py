@@ -135,7 +135,7 @@ def _build(values: dict[str, Any], path: str) -> recipe.Recipe:
         version=values["version"],
         name=values.get("name") or _name_of(path),
         task=values["task"],
-        model=recipe.Model(**values["model"]),
+        model=recipe.Model(**{**values["model"], "add_tokens": tuple(values["model"]["add_tokens"])}),
         dataset=_dataset(values["dataset"], values["task"]),
         adapter=recipe.Adapter(
             **{

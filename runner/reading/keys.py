@@ -123,6 +123,9 @@ MODEL: Keys = {
     "attention": _choice("The attention kernel.", "auto", "eager", "sdpa", "flash_attention_2", default="auto"),
     "quantization": _choice("How the frozen weights are compressed.", "none", "int8", "nf4", default="none"),
     "chat_template": _text("`auto` for the model's own, or a path to a Jinja file.", default="auto"),
+    "add_tokens": _key(
+        "list", "Words to be tokens of their own.", unique=True, schema=_text("A word, as texts have it."), default=[]
+    ),
     "trust_remote_code": _switch("Run the Python code that comes with the model.", False),
 }
 
@@ -155,16 +158,10 @@ DATASET: Keys = {
     "limit": _whole("Take only so many rows of each split.", 1, nullable=True, default=None),
 }
 
+ADAPTERS = ("lora", "dora", "rslora", "qlora", "full")
+
 ADAPTER: Keys = {
-    "type": _choice(
-        "The kind of adapter; `full` trains all weights of the model instead.",
-        "lora",
-        "dora",
-        "rslora",
-        "qlora",
-        "full",
-        default="lora",
-    ),
+    "type": _choice("The kind of adapter; `full` is none, and trains all weights.", *ADAPTERS, default="lora"),
     "rank": _whole("The rank of the update matrices.", 1, 1024, default=16),
     "alpha": _number(
         "The update counts alpha / rank times; twice the rank by default.", above=0, default_setter="alpha"
@@ -238,10 +235,7 @@ TRAINING: Keys = {
     ),
     "learning_rate": _number("The highest learning rate.", above=0, max=1, default=2e-4),
     "embedding_learning_rate": _number(
-        "The highest rate of `adapter.train_embeddings`; a tenth of `learning_rate` by default.",
-        above=0,
-        max=1,
-        **UNSET,
+        "The rate of `train_embeddings`; a tenth of the other by default.", above=0, max=1, **UNSET
     ),
     "scheduler": _choice("How the learning rate changes over the run.", *SCHEDULERS, default="cosine"),
     "scheduler_settings": _section(

@@ -92,6 +92,17 @@ def _full(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
             yield settings.problem((key,), message, "leave it out: all weights are trained, and there is no adapter")
 
 
+def _add_tokens(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    """A new token means nothing until its embedding is learned."""
+    tokens, kind, trained, continued = (settings[key] for key in keys)
+    if tokens and continued is not None:
+        message = "`model.add_tokens` changes the model that the adapter in `adapter.continue_from` was made for"
+        yield settings.problem((keys[0], keys[3]), message, "leave one of the two out")
+    elif tokens and kind != "full" and not trained:
+        hint = "set `adapter.train_embeddings: true`, or `adapter.type: full`"
+        yield settings.problem(keys[:2], "`model.add_tokens` adds embeddings, and none are trained", hint)
+
+
 def _embedding_rate(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
     rate, trained, continued = (settings[key] for key in keys)
     if rate is not None and not trained and continued is None:
@@ -236,6 +247,7 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
         ),
         _full,
     ),
+    (("model.add_tokens", "adapter.type", "adapter.train_embeddings", "adapter.continue_from"), _add_tokens),
     (("training.embedding_learning_rate", "adapter.train_embeddings", "adapter.continue_from"), _embedding_rate),
 )
 
