@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import model_files
 import pytest
 from runs import DEMO, events, run_of, tunesmith, write_recipe
 from safetensors.torch import load_file
@@ -78,6 +79,13 @@ def test_the_memory_of_all_weights_and_of_embeddings_is_counted() -> None:
     assert whole.memory.gradients == 4 * LLAMA_8B.parameters  # DeepSpeed sums them in float32
     assert whole.memory.optimizer == 12 * LLAMA_8B.parameters  # Adam's two states and the copy that is stepped on
     assert isinstance(whole.memory, memory.Memory)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_whether_embeddings_are_one_matrix_is_read_from_the_weights(tmp_path: Path, tied: bool) -> None:
+    folder = model_files.model(tmp_path, model_files.llama(tied), tie_word_embeddings=tied)
+    assert model_files.shape_of(folder).tied is tied
+    assert model_files.real().tied
 
 
 @pytest.mark.slow

@@ -95,10 +95,7 @@ def _full(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
 def _add_tokens(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
     """A new token means nothing until its embedding is learned."""
     tokens, kind, trained, continued = (settings[key] for key in keys)
-    if tokens and continued is not None:
-        message = "`model.add_tokens` changes the model that the adapter in `adapter.continue_from` was made for"
-        yield settings.problem((keys[0], keys[3]), message, "leave one of the two out")
-    elif tokens and kind != "full" and not trained:
+    if tokens and kind != "full" and not trained and continued is None:
         hint = "set `adapter.train_embeddings: true`, or `adapter.type: full`"
         yield settings.problem(keys[:2], "`model.add_tokens` adds embeddings, and none are trained", hint)
 
