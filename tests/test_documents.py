@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as checked
 from hypothesis import strategies as st
 from samples import pair, source, write
+from samples import told as rows_told
 
 from runner.data import documents
 from runner.data import texts as files
@@ -90,6 +91,15 @@ def test_rows_of_another_task_are_sent_there() -> None:
             "an escape of this kind means something only with its other half",
         ),
     ]
+
+
+@pytest.mark.parametrize("on_bad_row", ["error", "skip"])
+def test_text_is_sent_to_this_task_by_the_others(on_bad_row: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "PIECE", 4)
+    Path("a.md").write_text("one two three")
+    message = "the file has neither `prompt` and `completion` nor `messages`; it has `text`"
+    hint = "plain text belongs to `task: continued_pretraining`"
+    assert rows_told("a.md", on_bad_row=on_bad_row) == [("a.md", message, hint)]
 
 
 def test_bad_rows_are_left_out_where_the_recipe_says_so() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from runner.errors import DataError, Place, Problem, printable
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+TEXT_SUFFIXES = (".txt", ".md")  # of files that are one text each
 
 
 class TablePlace(Place):
@@ -56,7 +57,7 @@ def suffix(path: str) -> str:
 
 def has_fixed_columns(place: Place) -> bool:
     """Whether all rows of the file have the same columns, so that one without a column means that all are."""
-    return isinstance(place, TablePlace) or suffix(place.file) == ".csv"
+    return isinstance(place, TablePlace) or suffix(place.file) in (".csv", *TEXT_SUFFIXES)
 
 
 def text_of(row: Row) -> str:

@@ -11,10 +11,9 @@ import os
 from collections.abc import Iterator
 from typing import NoReturn
 
-from runner.data.rows import BYTE_ORDER_MARK, Row, shown, suffix
+from runner.data.rows import BYTE_ORDER_MARK, TEXT_SUFFIXES, Row, shown, suffix
 from runner.errors import DataError, Place, Problem
 
-SUFFIXES = (".txt", ".md")
 PIECE = 2**20  # bytes
 SAVED = ("dataset_dict.json", "state.json")  # what tells a directory that `datasets` saved
 
@@ -60,7 +59,7 @@ def folder(path: str) -> list[str]:
     for directory, folders, names in os.walk(path):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [os.path.join(directory, name) for name in names if not name.startswith(".")]
-    texts = sorted(file for file in found if suffix(file) in SUFFIXES)
+    texts = sorted(file for file in found if suffix(file) in TEXT_SUFFIXES)
     others = sorted(set(found) - set(texts))
     if texts and others:
         name = shown(path)
