@@ -15,7 +15,7 @@ import pytest
 import yaml
 from runs import ROOT, events, run_of, tunesmith, write_recipe
 from small_model import MODEL
-from test_resume import adapter, start, workers_of
+from test_resume import start, workers_of
 from test_trainer import trained_again, weights
 
 from runner import planfile
@@ -100,12 +100,15 @@ def test_documents_apart_train_alike_in_rows_and_laid_together(tiny_model: Path,
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
 
 
-def test_kill_9_costs_one_interval(tiny_model: Path, tmp_path: Path) -> None:
-    schedule = {"max_steps": 12, "checkpoints": {"every": 2}}
-    whole = recipe(tmp_path / "whole", tiny_model, **schedule)
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_kill_9_costs_one_interval(tiny_model: Path, tmp_path: Path, kind: str) -> None:
+    schedule = {"max_steps": 12, "checkpoints": {"every": 2}, "learning_rate": 1e-4}
+    whole, killed = (recipe(tmp_path / name, tiny_model, **schedule) for name in ("whole", "killed"))
+    for written in (whole, killed):
+        values = yaml.safe_load(written.read_text()) | {"adapter": {"type": kind}}
+        written.write_text(yaml.safe_dump(values))
     command = tunesmith("train", whole)
     assert command.code == 0, command.out + command.err
-    killed = recipe(tmp_path / "killed", tiny_model, **schedule)
     process = start(killed)
     for worker in workers_of(process):
         os.kill(worker, signal.SIGKILL)
@@ -113,8 +116,11 @@ def test_kill_9_costs_one_interval(tiny_model: Path, tmp_path: Path) -> None:
     assert process.returncode == 4
     again = tunesmith("train", killed)
     assert again.code == 0, again.out + again.err
+    assert "going on from step" in again.out
     assert [event["step"] for event in events(run_of(killed))] == list(range(1, 13))
-    assert adapter(killed) == adapter(whole)
+    weights_file = "model.safetensors" if kind == "full" else "adapter_model.safetensors"
+    ended = [(run_of(each) / "adapter" / weights_file).read_bytes() for each in (whole, killed)]
+    assert ended[0] == ended[1]
 
 
 def test_a_preview_shows_a_document(finished: Path) -> None:
