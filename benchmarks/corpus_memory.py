@@ -27,9 +27,8 @@ SECONDS_BETWEEN = 0.1
 RECIPE = """\
 task: continued_pretraining
 model: {{name: {model}}}
-dataset: {{train: [{folder}/rows.jsonl, {folder}/book.txt], evaluation: 0.01, max_length: 512}}
-training: {{max_steps: 2, batch_size: 4, evaluate_every: 2}}
-evaluation: {{baseline: false}}
+dataset: {{train: [{folder}/rows.jsonl, {folder}/book.txt], max_length: 512}}
+training: {{max_steps: 2, batch_size: 4}}
 output: {{directory: {folder}/outputs}}
 """
 
