@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from runner import checkpoint, model
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 MODEL_FILES = ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json")
+COPIES = (".modules_to_save.", ".original_module.")  # in names of tensors
 TOLERANCE = 0.02  # of the loss, relative (absolute below 1): what bfloat16 and another grouping of rows can make
 
 
@@ -45,10 +47,19 @@ def assemble(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> checkpoint.Manif
     full = plan.recipe.adapter.type == "full"
     for path in (path for name in (MODEL_FILES if full else ADAPTER_FILES) for path in folder.glob(name)):
         shutil.copyfile(path, unfinished / path.name)
+    if plan.recipe.model.add_tokens and not full:
+        _without_copies(unfinished / ADAPTER_FILES[1])
     tokenizer.save_pretrained(unfinished)
     shutil.rmtree(target, ignore_errors=True)
     unfinished.rename(target)
     return manifest
+
+
+def _without_copies(adapter: Path) -> None:
+    """Take out of an adapter's weights what PEFT saves of embeddings that have grown: two more copies of them."""
+    tensors = load_file(adapter)
+    kept = {name: tensor for name, tensor in tensors.items() if not any(part in name for part in COPIES)}
+    save_file(kept, adapter, metadata={"format": "pt"})
 
 
 def load(plan: Plan) -> Trained:

@@ -29,6 +29,9 @@ DISK_FULL_HINT = (
     "free some space, or set `output.directory` to a folder on another disk, and run the same command again"
 )
 LOG_LINES = 12  # of a failed worker's log, shown with its fault
+# How long a thread of torch's spins at a barrier before it sleeps. Ten times as long is the default: where another
+# program uses the cores, threads then spin away the time that they wait for (`benchmarks/shared_cores.py`).
+SPINS = "30000"
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 ENDS = [-number for number in FORWARDED]  # the exit codes of processes that these signals ended
 # The libraries ask the outside for nothing that the recipe does not name, and print no progress bars into the logs.
@@ -121,6 +124,7 @@ def _start(stage: Stage, rank: int, port: int, events: int | None, fault: Path, 
         # Each process takes its share of the cores: more threads than cores slow a matrix product down many times.
         threads = max(len(os.sched_getaffinity(0)) // stage.processes, 1)
         environment |= {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+        environment.setdefault("GOMP_SPINCOUNT", SPINS)
     passed: tuple[int, ...] = ()
     if events is not None:
         environment["TUNESMITH_EVENTS"] = str(events)

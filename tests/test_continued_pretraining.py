@@ -171,7 +171,7 @@ def test_embeddings_are_trained_at_a_rate_of_their_own(
 
 
 def test_new_tokens_are_learned_saved_and_read_back(tiny_model: Path, tmp_path: Path) -> None:
-    """Twice the words of the real tokenizer: `__init__` is a token, its embedding learned and its tokenizer saved."""
+    """A word that was three tokens is one: its embedding is learned, once, and its tokenizer is saved."""
     from peft import PeftModel
     from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
