@@ -26,6 +26,8 @@ TRANSPOSED = ("gpt2", "openai-gpt")  # kinds whose matrices are stored as (input
 
 # GGUF value types, by their number in the format's specification: fixed-size ones with their struct code.
 GGUF_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+HEADS = ("lm_head.weight", "embed_out.weight")  # output embeddings of their own
+GGUF_HEAD = "output.weight"
 GGUF_STRING, GGUF_ARRAY = 8, 9
 # How llama.cpp abbreviates the matrices of a layer, and what transformers calls them.
 GGUF_MATRICES = {
@@ -65,6 +67,7 @@ class Architecture:
     context: int | None  # tokens the model was made for
     parameters: int
     matrices: tuple[Matrix, ...]  # the linear layers inside the blocks: what `all-linear` means
+    tied: bool = True  # whether input and output embeddings are one matrix
 
     def adapted(self, targets: tuple[str, ...]) -> tuple[Matrix, ...]:
         """The matrices that `adapter.target_modules` names: by a whole name or the end of one, as PEFT reads them."""
@@ -278,10 +281,12 @@ def _architecture(
     shapes: Iterable[tuple[str, tuple[int, ...]]],
 ) -> Architecture:
     parameters = 0
+    tied = True
     layers: set[str] = set()
     counts: dict[tuple[str, int, int], int] = {}
     for name, shape in shapes:
         parameters += math.prod(shape)
+        tied = tied and name != GGUF_HEAD and not name.endswith(HEADS)
         found = LAYER.search(name)
         if found is None or not name.endswith(".weight"):
             continue
@@ -291,4 +296,4 @@ def _architecture(
             key = (found[2].removesuffix(".weight"), inputs, outputs)
             counts[key] = counts.get(key, 0) + 1
     matrices = tuple(Matrix(name, inputs, outputs, count) for (name, inputs, outputs), count in counts.items())
-    return Architecture(kind, len(layers), hidden or 0, vocabulary or 0, context, parameters, matrices)
+    return Architecture(kind, len(layers), hidden or 0, vocabulary or 0, context, parameters, matrices, tied)

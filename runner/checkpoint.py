@@ -57,6 +57,7 @@ def settings(plan: Plan, data: str) -> dict[str, Any]:
     found = {
         "task": recipe.task,
         "model": {"name": name.name if name.is_absolute() else str(name), "revision": recipe.model.revision},
+        "add_tokens": list(recipe.model.add_tokens),
         "precision": plan.precision.value,
         "quantization": plan.quantization,
         "adapter": asdict(recipe.adapter) | {"target_modules": list(recipe.adapter.target_modules)},

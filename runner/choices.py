@@ -14,6 +14,7 @@ from runner.scores.metrics import GENERATED
 
 DEFAULT_CONTEXT = 2048  # tokens, where neither recipe nor model says how long a row may be
 LONGEST_BY_DEFAULT = 8192  # tokens; a longer row has to be asked for with `dataset.max_length`
+LONGEST_OF_TEXT = 2048  # tokens, likewise where text is cut into rows that are all of this length
 SHORT_ROW = 384  # tokens; up to here plain attention is faster than fused on a CPU (`benchmarks/micro_batch.py`)
 # Modules that are installed by another name than they are imported by.
 PACKAGES = {
@@ -25,6 +26,7 @@ PACKAGES = {
 OWN_BACKWARD = ("lomo", "adalomo")
 OWN_PARAMETERS = ("adagrad", "apollo_")
 WHOLE_PARAMETERS = ("galore_", "apollo_", "adagrad")  # optimizers that go by a parameter's own tensor
+LAID_TOGETHER = ("padding_free", "bfd")  # ways of packing in which rows stand behind each other in one pass
 QUICK_TOKENS = 1800  # of one micro-batch of completions on a CPU: past its caches, a token costs 15 to 35 % more
 AMPERE = 8.0  # the CUDA compute capability from which on bfloat16 and flash attention can be computed
 
@@ -89,8 +91,20 @@ def check_packages(settings: recipe.Recipe, machine: Machine) -> None:
         )
 
 
+def with_tokens(architecture: Architecture, tokens: int) -> Architecture:
+    """The model's shape with so many new tokens."""
+    matrices = 1 if architecture.tied else 2
+    return replace(
+        architecture,
+        vocabulary=architecture.vocabulary + tokens,
+        parameters=architecture.parameters + tokens * architecture.hidden * matrices,
+    )
+
+
 def trainable(adapter: recipe.Adapter, architecture: Architecture) -> int:
-    """How many parameters the adapter has. Raises `Conflict` where it would go nowhere."""
+    """How many parameters are trained. Raises `Conflict` where an adapter would go nowhere."""
+    if adapter.type == "full":
+        return architecture.parameters
     matrices = architecture.adapted(adapter.target_modules)
     if architecture.matrices and not matrices:
         known = listed(dict.fromkeys(matrix.name for matrix in architecture.matrices))
@@ -100,7 +114,8 @@ def trainable(adapter: recipe.Adapter, architecture: Architecture) -> int:
             f"it has {known}",
         )
     per_output = 1 if adapter.type == "dora" else 0  # DoRA learns one magnitude for each output as well
-    return sum(
+    embeddings = architecture.vocabulary * architecture.hidden * (1 if architecture.tied else 2)
+    return embeddings * adapter.train_embeddings + sum(
         matrix.count * (adapter.rank * (matrix.inputs + matrix.outputs) + per_output * matrix.outputs)
         for matrix in matrices
     )
@@ -220,6 +235,13 @@ def packing(settings: recipe.Recipe, attention: str) -> Choice:
     if settings.grpo is not None:
         return Choice("none", "completions are not packed")
     asked = settings.training.packing
+    if settings.task == "continued_pretraining" and asked != "document":
+        reason = "the recipe says so" if asked == "wrapped" else "documents are joined and cut into full rows"
+        return Choice("wrapped", reason)
+    if asked == "document" and attention == "flash_attention_2":
+        return Choice("padding_free", "flash attention keeps the documents of a micro-batch apart without padding")
+    if asked == "document":
+        return Choice("none", f"with `{attention}` a document has a row of its own, or several where it is long")
     if asked != "auto":
         return Choice(asked, "the recipe says so")
     if attention == "flash_attention_2":
@@ -241,6 +263,9 @@ def max_length(settings: recipe.Recipe, architecture: Architecture | None) -> Ch
         return Choice(asked, "the recipe says so")
     if context is None:
         return Choice(DEFAULT_CONTEXT, "what the model can take is not known yet")
+    if settings.task == "continued_pretraining" and context > LONGEST_OF_TEXT:
+        reason = f"the model can take {context}, but every row is this long, and a step holds a batch of them"
+        return Choice(LONGEST_OF_TEXT, f"{reason}; longer ones have to be asked for")
     if context > LONGEST_BY_DEFAULT:
         return Choice(LONGEST_BY_DEFAULT, f"the model can take {context}; longer rows have to be asked for")
     return Choice(context, "what the model was made for")

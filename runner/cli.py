@@ -141,8 +141,11 @@ def _found(path: str, options: argparse.Namespace) -> str:
     recipe, _ = _recipe(path, options)
     found = f"`{path}` is a good recipe for `{recipe.task}`"
     if options.data:
-        from runner.data import dataset
+        from runner.data import dataset, documents
 
+        if recipe.task == "continued_pretraining":
+            survey = documents.survey(recipe.dataset, recipe.training.seed)
+            return f"{found}: {survey.documents['train']} documents, {survey.documents['evaluation']} held out"
         data = dataset.read(recipe.dataset, recipe.training.seed)
         found += f": {len(data.train)} training rows, {len(data.evaluation)} held out"
     return found

@@ -28,6 +28,7 @@ def settings(adapter: recipe.Adapter) -> recipe.Adapter:
             rank=int(found["r"]),
             alpha=float(found["lora_alpha"]),
             dropout=float(found["lora_dropout"]),
+            train_embeddings=bool(found.get("modules_to_save")),
             target_modules=(targets,) if isinstance(targets, str) else tuple(sorted(targets)),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:

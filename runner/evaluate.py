@@ -14,18 +14,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torch
-from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from runner import asked, intervals, model, reload, rewarded
+from runner import asked, intervals, model, reload, rewarded, training
 from runner.events import tell
 from runner.intervals import Measured
 from runner.plan import Plan
+from runner.reload import Trained
 from runner.scores.calls import Read
 from runner.scores.metrics import BY_LOSS, GENERATED
-from runner.training import PROBE_ROWS
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +37,8 @@ def run(plan: Plan) -> None:
     manifest = reload.assemble(plan, tokenizer)
     adapted = reload.load(plan)
     held_out = directory / "prepared" / "evaluation"
-    rows = datasets.load_from_disk(str(held_out if held_out.is_dir() else directory / "prepared" / "train"))
-    probe = rows.select(range(min(PROBE_ROWS, len(rows))))
+    rows = training.rows(held_out if held_out.is_dir() else directory / "prepared" / "train")
+    probe = rows.select(range(min(training.PROBE_ROWS, len(rows))))
     reloaded = reload.prove(adapted, probe, manifest, plan.batch.micro)
     tell({"event": "reloaded", "loss": reloaded, "training_loss": manifest.loss, "step": manifest.step})
 
@@ -66,19 +64,19 @@ def run(plan: Plan) -> None:
     tell({"event": "evaluated", **found})
 
 
-def _by_loss(plan: Plan, adapted: PeftModel, rows: Any, metrics: Sequence[str]) -> dict[str, Measured]:
+def _by_loss(plan: Plan, adapted: Trained, rows: Any, metrics: Sequence[str]) -> dict[str, Measured]:
     if not set(metrics) & set(BY_LOSS):
         return {}
     tell({"event": "scoring", "what": "loss of the held-out rows"})
     adapter = reload.row_losses(adapted, rows, plan.batch.micro)
     base = None
     if plan.recipe.evaluation.baseline:
-        with adapted.disable_adapter():
-            base = reload.row_losses(adapted, rows, plan.batch.micro)
+        with reload.base_of(plan, adapted) as before:
+            base = reload.row_losses(before, rows, plan.batch.micro)
     return {name: Measured(adapter, base) for name in metrics if name in BY_LOSS}
 
 
-def _samples(plan: Plan, adapted: PeftModel, tokenizer: PreTrainedTokenizerBase, step: int) -> list[dict[str, Any]]:
+def _samples(plan: Plan, adapted: Trained, tokenizer: PreTrainedTokenizerBase, step: int) -> list[dict[str, Any]]:
     """The answers of both models, with the score of each metric that is of one answer."""
     settings = plan.recipe.evaluation
     held_out = asked.read(plan, adapted, tokenizer, settings.metrics)
@@ -89,8 +87,8 @@ def _samples(plan: Plan, adapted: PeftModel, tokenizer: PreTrainedTokenizerBase,
     with rewarded.scorer(plan, step) as paid:
         for name in ("base", "adapter") if settings.baseline else ("adapter",):
             tell({"event": "scoring", "what": f"answers of the {'base model' if name == 'base' else name}"})
-            with adapted.disable_adapter() if name == "base" else contextlib.nullcontext():
-                answers = asked.answered(held_out, adapted, tokenizer, settings.max_new_tokens)
+            with reload.base_of(plan, adapted) if name == "base" else contextlib.nullcontext(adapted) as who:
+                answers = asked.answered(held_out, who, tokenizer, settings.max_new_tokens)
             rewards = paid(held_out.questions, [answer for answer, _ in answers])
             for number, (sample, (answer, scored)) in enumerate(zip(samples, answers, strict=True)):
                 sample[name] = answer.text

@@ -33,6 +33,7 @@ class Load:
     rank: int
     tokens: int  # of one micro-batch, padding included
     checkpointing: bool
+    full: bool = False  # whether the model's own weights are trained, and there is no adapter
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def estimate(architecture: Architecture, load: Load) -> Memory:
         optimizer = 0.0
     return Memory(
         weights=int(weights),
-        adapter=load.trainable * width,
+        adapter=0 if load.full else load.trainable * width,
         gradients=int(load.trainable * 4 / (processes if stage >= 2 else 1)),
         optimizer=int(optimizer),
         activations=int(load.tokens * activation_bytes(architecture, load)),
@@ -85,8 +86,10 @@ def activation_bytes(architecture: Architecture, load: Load) -> float:
     layers = max(architecture.layers, 1)
     outputs = sum(matrix.outputs * matrix.count for matrix in architecture.matrices) / layers
     inputs = sum(matrix.inputs * matrix.count for matrix in architecture.matrices) / layers
-    ranks = load.rank * sum(matrix.count for matrix in architecture.matrices) / layers
-    layer = (NORM_AND_ROPE * architecture.hidden + outputs + inputs / 2 + ranks) * width
+    # What is multiplied with a trained matrix is kept; behind a norm it is one input of several matrices.
+    kept = inputs * 3 / 4 if load.full else inputs / 2
+    ranks = 0 if load.full else load.rank * sum(matrix.count for matrix in architecture.matrices) / layers
+    layer = (NORM_AND_ROPE * architecture.hidden + outputs + kept + ranks) * width
     if load.checkpointing:
         return layers * architecture.hidden * width + layer
     return layers * layer

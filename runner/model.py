@@ -26,6 +26,7 @@ from runner import chat_templates, recipe
 from runner.errors import Place, Problem, RecipeError, RunError, listed
 from runner.plan import Plan
 
+NEW_TOKENS = 0  # the seed of new tokens' first embeddings: base and adapter have to meet again wherever they are loaded
 HASHED_BYTES = 2**20  # of a GGUF file's start: its header, which names every tensor
 
 
@@ -36,9 +37,9 @@ def locate(settings: recipe.Model) -> str:
 
 
 def tokenizer(settings: recipe.Model) -> PreTrainedTokenizerBase:
-    """The model's tokenizer, with the recipe's chat template where it names one.
+    """The model's tokenizer, with the recipe's new tokens, and its chat template where it names one.
 
-    Raises RecipeError where it cannot be loaded, or does not tell where in a text its tokens stand.
+    Raises RecipeError where it cannot be loaded, does not tell where in a text its tokens stand, or has a new token.
     """
     try:
         loaded = AutoTokenizer.from_pretrained(
@@ -53,6 +54,12 @@ def tokenizer(settings: recipe.Model) -> PreTrainedTokenizerBase:
                 hint="what is learned is marked by character positions: use a model with a `tokenizer.json`",
             )
         )
+    known = [token for token in settings.add_tokens if token in loaded.get_vocab()]
+    if known:
+        raise RecipeError(
+            Problem(f"`{known[0]}` of `model.add_tokens` is a token of `{settings.name}` already", hint="leave it out")
+        )
+    loaded.add_tokens(list(settings.add_tokens))
     if settings.chat_template in chat_templates.NAMES:
         loaded.chat_template = _bundled(settings, loaded)
     elif settings.chat_template != "auto":
@@ -86,8 +93,8 @@ def _template(path: Path) -> str:
         raise RecipeError(Problem(f"the chat template cannot be read: {reason}", Place(str(path)))) from error
 
 
-def weights(plan: Plan, device_map: Any = None) -> PreTrainedModel:
-    """The base model: frozen weights in the plan's precision, or quantised.
+def weights(plan: Plan, device_map: Any = None, trained: Path | None = None) -> PreTrainedModel:
+    """The base model, in the plan's precision or quantised; or the one in a directory that a run has trained.
 
     Under ZeRO-3 the caller has announced DeepSpeed's settings before, so that each process holds its part only.
     """
@@ -102,11 +109,25 @@ def weights(plan: Plan, device_map: Any = None) -> PreTrainedModel:
     if device_map is not None:
         options["device_map"] = device_map
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            locate(settings), revision=settings.revision, trust_remote_code=settings.trust_remote_code, **options
+        loaded = AutoModelForCausalLM.from_pretrained(
+            locate(settings) if trained is None else str(trained),
+            revision=settings.revision if trained is None else None,
+            trust_remote_code=settings.trust_remote_code,
+            **options,
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _unloadable(settings, error) from error
+    if settings.add_tokens:
+        _make_room(loaded, len(tokenizer(settings)))
+    return loaded
+
+
+def _make_room(loaded: PreTrainedModel, tokens: int) -> None:
+    """Embeddings for so many tokens: new ones are drawn round the mean of the others, the same for every process."""
+    if loaded.get_input_embeddings().num_embeddings < tokens:
+        with torch.random.fork_rng():
+            torch.manual_seed(NEW_TOKENS)
+            loaded.resize_token_embeddings(tokens)
 
 
 def ends(loaded: Any, words: PreTrainedTokenizerBase) -> list[int]:

@@ -65,6 +65,8 @@ def make(
     length = choices.max_length(settings, architecture)
     if architecture and not architecture.parameters:
         architecture = None  # its weights are not here: what follows needs their sizes
+    if architecture and settings.model.add_tokens:
+        architecture = choices.with_tokens(architecture, len(settings.model.add_tokens))
     trainable = choices.trainable(settings.adapter, architecture) if architecture else 0
     device_memory = min((device.memory for device in used), default=machine.memory // processes)
     engine = choices.engine(settings, machine)
@@ -85,6 +87,7 @@ def make(
             rank=settings.adapter.rank,
             tokens=micro * longest,
             checkpointing=checkpointing,
+            full=settings.adapter.type == "full",
         )
 
     def fits(micro: int, stage: int, checkpointing: bool) -> bool:

@@ -1,6 +1,6 @@
 """The preparation stage: data files in, token rows on the disk out, before any process group exists.
 
-    prepared/train, prepared/evaluation   rows that every worker maps into memory
+    prepared/train, prepared/evaluation   rows that every worker maps into memory: of documents as `token_rows` has them
     prepared/questions.json               held-out prompts, and the answers they should get
     prepared/prepared.json                what all this was made from, and how many rows and tokens there are
     ledger.json, rejects.jsonl            what became of every row
@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,10 @@ from typing import Any
 import datasets
 
 import runner
-from runner import microbatch, model
-from runner.data import dataset
+from runner import corpus, microbatch, model, token_rows
+from runner.data import dataset, documents
 from runner.data.dataset import Data, Rejected, Sample
-from runner.data.examples import Chat, Question
+from runner.data.examples import Chat, Document, Question
 from runner.errors import DataError, Problem
 from runner.events import tell
 from runner.plan import Plan
@@ -36,9 +36,12 @@ from runner.text.templates import Refused
 def run(plan: Plan) -> None:
     """Prepare what the plan's run learns from, unless that is there already. Raises DataError."""
     settings, directory = plan.recipe.dataset, Path(plan.directory)
+    if plan.recipe.task == "continued_pretraining":
+        tell({"event": "prepared", **_corpus(plan, directory)})
+        return
     data = dataset.read(settings, plan.recipe.training.seed)
     tokenizer = model.tokenizer(plan.recipe.model)
-    key = _key(plan, data, tokenizer)
+    key = _key(plan, data.sha256, tokenizer)
     target = directory / "prepared"
     facts = _facts(target)
     if facts is None or facts["key"] != key:
@@ -101,6 +104,49 @@ def _prepare(plan: Plan, data: Data, tokenizer: Any, key: str, directory: Path) 
     return facts
 
 
+def _corpus(plan: Plan, directory: Path) -> dict[str, Any]:
+    """Documents as token rows, prepared in constant memory unless they are there already."""
+    settings, seed = plan.recipe.dataset, plan.recipe.training.seed
+    try:
+        hashes = documents.hashes(settings)
+    except DataError:
+        documents.survey(settings, seed)  # it tells all faults, where the hashes meet the first
+        raise
+    tokenizer = model.tokenizer(plan.recipe.model)
+    key, target = _key(plan, hashes, tokenizer), directory / "prepared"
+    facts = _facts(target)
+    if facts is not None and facts["key"] == key:
+        return facts
+    survey = documents.survey(settings, seed)
+    unfinished = directory / "prepared.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    _write_rejects(directory, survey.rejected)
+    length, wrapped = int(plan.max_length.value), plan.packing.value == "wrapped"
+    made = corpus.write(settings, survey, tokenizer, length, wrapped, unfinished)
+    if not made.facts["evaluation"]["rows"]:
+        shutil.rmtree(unfinished / "evaluation", ignore_errors=True)
+    _write_rejects(directory, [*survey.rejected, *made.rejected])
+    train = token_rows.TokenRows(unfinished / "train")
+    facts = {
+        "key": key,
+        "rows": made.fingerprint,
+        "data": hashes,
+        "prompts_only": False,
+        "template": False,
+        "train": made.facts["train"],
+        "lengths": microbatch.quantiles(train["length"]),
+        "evaluation": made.facts["evaluation"],
+    }
+    (unfinished / "questions.json").write_text(json.dumps({"questions": [], "stops": []}), encoding="utf-8")
+    (unfinished / "prepared.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    ledger = json.dumps(made.ledger, indent=1, ensure_ascii=False)
+    (directory / "ledger.json").write_text(ledger + "\n", encoding="utf-8")
+    shutil.rmtree(target, ignore_errors=True)
+    unfinished.rename(target)
+    return facts
+
+
 def _table(encoded: Encoded) -> datasets.Dataset:
     rows = encoded.rows
     columns: dict[str, list[Any]] = {
@@ -143,7 +189,7 @@ def _questions(plan: Plan, samples: Sequence[Sample], tokenizer: Any) -> dict[st
         if len(found) == plan.recipe.evaluation.samples:
             break
         example = sample.example
-        assert not isinstance(example, Question), "the answers of bare prompts are scored, and not compared"
+        assert not isinstance(example, Question | Document), "the answers of bare prompts are scored, and not compared"
         try:
             prompts = templates.prompts(example, tokenizer, settings.learn, with_template)
             stops.update(templates.render(example, tokenizer, settings.learn, with_template).stops)
@@ -226,14 +272,14 @@ def _fingerprint(parts: Sequence[Encoded]) -> str:
     return digest.hexdigest()
 
 
-def _key(plan: Plan, data: Data, tokenizer: Any) -> str:
+def _key(plan: Plan, hashes: Mapping[str, str], tokenizer: Any) -> str:
     """A hash of everything that the rows depend on."""
     code = hashlib.sha256()
     for path in sorted(Path(runner.__file__).parent.rglob("*.py")):
         code.update(path.read_bytes())
     depends_on = {
         "code": code.hexdigest(),
-        "data": data.sha256,
+        "data": hashes,
         "settings": asdict(plan.recipe.dataset),
         "samples": plan.recipe.evaluation.samples,
         "seed": plan.recipe.training.seed,
@@ -242,6 +288,7 @@ def _key(plan: Plan, data: Data, tokenizer: Any) -> str:
         "max_completion": plan.recipe.grpo.max_completion_length if plan.recipe.grpo else 0,
         "packing": plan.packing.value,
         "tokenizer": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+        "ends": [tokenizer.bos_token, tokenizer.eos_token],
         "template": str(tokenizer.chat_template),
     }
     return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()

@@ -9,9 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from runner import model, prepare
+from runner import corpus, model, prepare
 from runner import show as pages
-from runner.data import dataset
+from runner.data import dataset, documents, origins
 from runner.errors import Place, Problem, RecipeError
 from runner.plan import Plan
 from runner.text import encoding
@@ -26,6 +26,9 @@ def show(plan: Plan, number: int, console: Console) -> None:
     Learned tokens are coloured on a terminal and stand in brackets elsewhere. Raises DataError, or RecipeError
     for a row that is not there.
     """
+    if plan.recipe.task == "continued_pretraining":
+        _document(plan, number, console)
+        return
     data = dataset.read(plan.recipe.dataset, plan.recipe.training.seed)
     tokenizer = model.tokenizer(plan.recipe.model)
     train, evaluation = prepare.encode(plan, data, tokenizer)
@@ -53,6 +56,47 @@ def show(plan: Plan, number: int, console: Console) -> None:
         console.print(f"  dropped, {reason}: {count}")
     for line in pages.rows_read({file.file: file.format for file in whole.files}, whole.calls):
         console.print(Text(f"  {line}"), soft_wrap=True)
+
+
+def _document(plan: Plan, number: int, console: Console) -> None:
+    """Print one training document as it is learned, up to the length of a row, and what became of all documents."""
+    settings = plan.recipe.dataset
+    survey = documents.survey(settings, plan.recipe.training.seed)
+    tokenizer = model.tokenizer(plan.recipe.model)
+    total, length = survey.documents["train"], int(plan.max_length.value)
+    if number > total:
+        raise RecipeError(
+            Problem(f"there is no document {number}", Place("--row"), f"there are documents 1 to {total}")
+        )
+    ids: list[int] = []
+    seen = 1
+    for tokens in corpus.encoded(documents.stream(settings, survey), tokenizer):
+        if tokens.key.split == "train":
+            ids += tokens.ids if seen == number else ()
+            seen += tokens.ends
+            if seen > number:
+                break
+    shown = ids[:length]
+    wrapped = plan.packing.value == "wrapped"
+    unseen = number == 1 or not wrapped  # nothing stands before its first token that it could be predicted from
+    labels = [encoding.NOT_LEARNED, *shown[1:]] if unseen else shown
+    row = encoding.TokenRow(shown, labels, tokens.key.place)
+    console.print(Text(f"document {number} of {total}, from {row.place}", style="bold"), soft_wrap=True)
+    console.print(_tokens(row, tokenizer, console.is_terminal and not console.no_color), soft_wrap=True)
+    rest = f", the first {length} of them shown" if len(ids) > length else ""
+    console.print(f"{len(ids)} tokens, {len(ids) - unseen} learned{rest}", soft_wrap=True)
+    if wrapped:
+        console.print(f"documents are laid end to end and cut into rows of {length} tokens")
+    else:
+        console.print(f"a row holds one document, and at most {length} tokens of it")
+    console.print()
+    console.print(Text("ledger", style="bold"))
+    for name in origins.SPLITS:
+        console.print(f"  {name}: {survey.documents[name]} documents, {survey.characters[name]} characters")
+    ledger = survey.ledger
+    console.print(f"  documents: {ledger.read} read = {ledger.kept} kept + {sum(ledger.dropped.values())} dropped")
+    for reason, count in ledger.dropped.items():
+        console.print(f"  dropped, {reason}: {count}")
 
 
 def _tokens(row: encoding.TokenRow, tokenizer: Any, coloured: bool) -> Text:

@@ -17,6 +17,7 @@ class Model:
     attention: str  # auto | eager | sdpa | flash_attention_2
     quantization: str  # none | int8 | nf4
     chat_template: str  # auto | the name of one of `chat_templates` | an absolute path to a Jinja file
+    add_tokens: tuple[str, ...]
     trust_remote_code: bool
 
 
@@ -28,7 +29,7 @@ class Source:
     weight: float  # rows taken for each row it has: 0.5 half of them, 2.0 each twice
     split: str | None  # of a Hub dataset
     columns: tuple[tuple[str, str], ...]  # (our name, the name in the data)
-    format: str  # auto | prompt_completion | messages | prompt | calls | a format of `data/calling`
+    format: str  # auto | prompt_completion | messages | prompt | text | calls | a format of `data/calling`
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,12 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Adapter:
-    type: str  # lora | dora | rslora | qlora
+    type: str  # lora | dora | rslora | qlora | full, which is none: all weights are trained
     rank: int
     alpha: float
     dropout: float
     target_modules: tuple[str, ...]  # ("all-linear",), ("attention",) or module names
+    train_embeddings: bool
     continue_from: str | None  # an absolute directory or a Hub id
 
 
@@ -74,6 +76,7 @@ class Training:
     epochs: float | None  # exactly one of these two is set
     max_steps: int | None
     learning_rate: float
+    embedding_learning_rate: float | None  # None: a tenth of the other
     scheduler: str
     scheduler_settings: tuple[tuple[str, float | int | str | bool], ...]  # those that the recipe sets
     warmup_ratio: float
@@ -82,7 +85,7 @@ class Training:
     max_grad_norm: float
     batch_size: int  # rows an optimiser step, over all devices
     micro_batch_size: int | None  # rows a device takes at a time; None: chosen by the plan
-    packing: str  # auto | none | padding_free | bfd
+    packing: str  # auto | none | padding_free | bfd, or of documents wrapped | document
     gradient_checkpointing: str  # auto | true | false
     seed: int
     log_every: int  # optimiser steps

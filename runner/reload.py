@@ -5,14 +5,17 @@ The adapter is done only when the model that anybody else would load has the los
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from runner import checkpoint, model
@@ -21,9 +24,13 @@ from runner.learned_head import token_losses
 from runner.plan import Plan
 from runner.text.encoding import NOT_LEARNED
 
+Trained: TypeAlias = PeftModel | PreTrainedModel  # an adapter on its base, or a model all of whose weights were trained
+
 logger = logging.getLogger(__name__)
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+MODEL_FILES = ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json")
+COPIES = (".modules_to_save.", ".original_module.")  # in names of tensors
 TOLERANCE = 0.02  # of the loss, relative (absolute below 1): what bfloat16 and another grouping of rows can make
 
 
@@ -37,27 +44,53 @@ def assemble(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> checkpoint.Manif
     unfinished, target = directory / "adapter.unfinished", directory / "adapter"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
-    for name in ADAPTER_FILES:
-        shutil.copyfile(folder / name, unfinished / name)
+    full = plan.recipe.adapter.type == "full"
+    for path in (path for name in (MODEL_FILES if full else ADAPTER_FILES) for path in folder.glob(name)):
+        shutil.copyfile(path, unfinished / path.name)
+    if plan.recipe.model.add_tokens and not full:
+        _without_copies(unfinished / ADAPTER_FILES[1])
     tokenizer.save_pretrained(unfinished)
     shutil.rmtree(target, ignore_errors=True)
     unfinished.rename(target)
     return manifest
 
 
-def load(plan: Plan, adapter: str | None = None) -> PeftModel:
-    """Base model and adapter as anybody would load them: `PeftModel.from_pretrained`, and nothing of ours.
+def _without_copies(adapter: Path) -> None:
+    """Take out of an adapter's weights what PEFT saves of embeddings that have grown: two more copies of them."""
+    tensors = load_file(adapter)
+    kept = {name: tensor for name, tensor in tensors.items() if not any(part in name for part in COPIES)}
+    save_file(kept, adapter, metadata={"format": "pt"})
+
+
+def load(plan: Plan, adapter: str | None = None) -> Trained:
+    """What was trained as anybody would load it: with `PeftModel.from_pretrained` on its base, or by itself if full.
 
     `adapter` is a directory; the run's own by default.
     """
     device_map = "auto" if plan.device == "cuda" else None
+    folder = Path(adapter or Path(plan.directory) / "adapter")
+    if plan.recipe.adapter.type == "full":
+        return model.weights(plan, device_map, folder).eval()
     base = model.weights(plan, device_map)
-    folder = adapter or str(Path(plan.directory) / "adapter")
-    adapted = PeftModel.from_pretrained(base, folder, autocast_adapter_dtype=False)
-    return adapted.eval()
+    return PeftModel.from_pretrained(base, str(folder), autocast_adapter_dtype=False).eval()
 
 
-def prove(adapted: PeftModel, rows: Any, manifest: checkpoint.Manifest, batch: int) -> float:
+@contextmanager
+def base_of(plan: Plan, trained: Trained) -> Iterator[Trained]:
+    """The model as it was before training: without its adapter, or loaded again where all weights were trained."""
+    if isinstance(trained, PeftModel):
+        with trained.disable_adapter():
+            yield trained
+    else:
+        yield model.weights(plan, "auto" if plan.device == "cuda" else None).eval()
+
+
+def plain(trained: Trained) -> PreTrainedModel:
+    """The model itself, under its adapter if it has one."""
+    return trained.get_base_model() if isinstance(trained, PeftModel) else trained
+
+
+def prove(adapted: Trained, rows: Any, manifest: checkpoint.Manifest, batch: int) -> float:
     """The reloaded adapter's loss on the probe rows. Raises RunError where it is not the one training saw."""
     loss = float(mean_loss(adapted, rows, batch))
     logger.info("loss of the probe rows: %.6f in training, %.6f reloaded", manifest.loss, loss)
@@ -71,7 +104,7 @@ def prove(adapted: PeftModel, rows: Any, manifest: checkpoint.Manifest, batch: i
     return loss
 
 
-def mean_loss(adapted: PreTrainedModel | PeftModel, rows: Any, batch: int) -> float:
+def mean_loss(adapted: Trained, rows: Any, batch: int) -> float:
     """The mean loss of the learned tokens in prepared rows, in batches of like length."""
     losses = row_losses(adapted, rows, batch)
     total, learned = (sum(parts) for parts in zip(*losses, strict=True)) if losses else (0.0, 0)
@@ -79,23 +112,31 @@ def mean_loss(adapted: PreTrainedModel | PeftModel, rows: Any, batch: int) -> fl
 
 
 @torch.no_grad()
-def row_losses(adapted: PreTrainedModel | PeftModel, rows: Any, batch: int) -> list[tuple[float, int]]:
+def row_losses(adapted: Trained, rows: Any, batch: int) -> list[tuple[float, int]]:
     """Of each prepared row, in order: the summed loss of its learned tokens, and how many those are."""
-    single = list(unpacked(rows))
-    base = adapted.get_base_model() if isinstance(adapted, PeftModel) else adapted
-    found = [(0.0, 0)] * len(single)
-    order = sorted(range(len(single)), key=lambda number: -len(single[number]["input_ids"]))
-    for start in range(0, len(order), batch):
-        some = order[start : start + batch]
-        ids, mask, labels = padded([single[number] for number in some], base.device)
+    base = plain(adapted)
+    found: dict[int, tuple[float, int]] = {}
+    single = _longest_first(rows)
+    while numbered := list(itertools.islice(single, batch)):
+        ids, mask, labels = padded([row for _, row in numbered], base.device)
         hidden = base.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state[:, :-1]
         learned = labels[:, 1:] != NOT_LEARNED
         each = token_losses(base.get_output_embeddings(), hidden[learned], labels[:, 1:][learned]).double()
         row_of = learned.nonzero()[:, 0]
-        sums = each.new_zeros(len(some)).index_add(0, row_of, each)
-        for number, loss, tokens in zip(some, sums.tolist(), learned.sum(1).tolist(), strict=True):
+        sums = each.new_zeros(len(numbered)).index_add(0, row_of, each)
+        for (number, _), loss, tokens in zip(numbered, sums.tolist(), learned.sum(1).tolist(), strict=True):
             found[number] = (loss, tokens)
-    return found
+    return [found[number] for number in range(len(found))]
+
+
+def _longest_first(rows: Any) -> Iterator[tuple[int, dict[str, list[int]]]]:
+    """Prepared rows unpacked, each with its place, the longest first; those that are not packed are read one by one."""
+    if "seq_lengths" in rows.column_names:
+        yield from sorted(enumerate(unpacked(rows)), key=lambda numbered: -len(numbered[1]["input_ids"]))
+        return
+    lengths = list(rows["length"])
+    for number in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
+        yield from ((number, row) for row in unpacked([rows[number]]))
 
 
 def unpacked(rows: Any) -> Iterator[dict[str, list[int]]]:

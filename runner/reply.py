@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 
 from runner import generation, model, reload
 from runner.data.examples import Message, Question
@@ -24,6 +23,7 @@ from runner.drawing import Sampling
 from runner.errors import Problem, RecipeError
 from runner.events import tell
 from runner.plan import Plan
+from runner.reload import Trained
 from runner.text import encoding, templates, tokens
 from runner.text.templates import Refused
 
@@ -34,22 +34,23 @@ def run(plan: Plan, requests: Iterable[str] = sys.stdin) -> None:
     if plan.device == "cpu":
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     tokenizer = model.tokenizer(plan.recipe.model)
-    adapted = reload.load(plan, settings["adapter"])
+    trained = reload.load(plan, settings["adapter"])
     sampling = Sampling(
         new_tokens=settings["max_new_tokens"],
-        ends=frozenset(model.ends(adapted, tokenizer)),
+        ends=frozenset(model.ends(trained, tokenizer)),
         temperature=settings["temperature"],
         top_p=settings["top_p"],
     )
-    tell({"event": "ready"})
-    for number, line in enumerate(requests):
-        asked = json.loads(line)
-        answers = {}
-        for name, question in asked.items():
-            ids = _ids(question, tokenizer, plan)
-            with adapted.disable_adapter() if name == "base" else contextlib.nullcontext():
-                answers[name] = _answer(adapted, tokenizer, ids, sampling, settings["seed"] + number)
-        tell({"event": "answered", "answers": answers})
+    with contextlib.ExitStack() as stack:
+        whole = plan.recipe.adapter.type == "full" and "base" in settings["names"]
+        base = stack.enter_context(reload.base_of(plan, trained)) if whole else None
+        tell({"event": "ready"})
+        for number, line in enumerate(requests):
+            answers = {}
+            for name, question in json.loads(line).items():
+                ids, seed = _ids(question, tokenizer, plan), settings["seed"] + number
+                answers[name] = _answer(trained, base, name, tokenizer, ids, sampling, seed)
+            tell({"event": "answered", "answers": answers})
 
 
 def _ids(asked: str | list[dict[str, str]], tokenizer: Any, plan: Plan) -> list[int]:
@@ -66,9 +67,16 @@ def _ids(asked: str | list[dict[str, str]], tokenizer: Any, plan: Plan) -> list[
     return ids
 
 
-def _answer(adapted: PeftModel, tokenizer: Any, ids: list[int], sampling: Sampling, seed: int) -> dict[str, Any]:
+def _answer(
+    trained: Trained, base: Trained | None, name: str, tokenizer: Any, ids: list[int], sampling: Sampling, seed: int
+) -> dict[str, Any]:
     started = time.monotonic()
-    (found,) = generation.sample(adapted, [ids], 1, sampling, seed)
+    if name == "base" and base is None:
+        with trained.disable_adapter():
+            (found,) = generation.sample(trained, [ids], 1, sampling, seed)
+    else:
+        asked = base if name == "base" and base is not None else trained
+        (found,) = generation.sample(asked, [ids], 1, sampling, seed)
     text = tokenizer.decode(found.tokens, skip_special_tokens=True)
     seconds = time.monotonic() - started
     return {"text": text, "tokens": len(found.tokens), "cut": found.cut, "seconds": round(seconds, 3)}

@@ -49,6 +49,8 @@ def settings(plan: Plan) -> Settings:
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
     }
+    if recipe.adapter.type == "full" and stage == 3:
+        ours["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] = True  # or no weights are saved
     offload = recipe.deepspeed.offload
     if offload in ("optimizer", "parameters"):
         ours["zero_optimization"]["offload_optimizer"] = {"device": "cpu", "pin_memory": plan.device == "cuda"}

@@ -70,7 +70,10 @@ def plan(settled: Plan, console: Console) -> None:
         _row(console, "checkpoint every", f"{steps.checkpoint_every} steps")
     _section(console, "adapter")
     adapter = recipe.adapter
-    _row(console, "type", adapter.type, f"rank {adapter.rank}, alpha {adapter.alpha:g}, dropout {adapter.dropout:g}")
+    shape = f"rank {adapter.rank}, alpha {adapter.alpha:g}, dropout {adapter.dropout:g}"
+    _row(console, "type", adapter.type, "all weights are trained" if adapter.type == "full" else shape)
+    if adapter.train_embeddings:
+        _row(console, "embeddings", "trained", "input and output, whole")
     if settled.parameters and settled.trainable is not None:
         share = 100 * settled.trainable / settled.parameters
         _row(console, "trainable parameters", f"{settled.trainable:,}", f"{share:.2f} % of {settled.parameters:,}")

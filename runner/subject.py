@@ -39,7 +39,7 @@ def find(name: str, base: str | None, machine: Machine) -> Subject:
 
 def _run(directory: Path, base: str | None, machine: Machine) -> Subject:
     adapter = directory.resolve() / "adapter"
-    if not (adapter / "adapter_config.json").is_file():
+    if not any((adapter / name).is_file() for name in ("adapter_config.json", "config.json")):
         hint = "give the command of its run again, and it goes on to its end"
         raise RecipeError(Problem(f"the run in `{directory}` has no adapter yet", hint=hint))
     try:
@@ -55,10 +55,11 @@ def _run(directory: Path, base: str | None, machine: Machine) -> Subject:
 def _to_be_asked(recipe: Recipe, base: str | None) -> Recipe:
     """A run's recipe without what only its training needed, so that another machine may do as well."""
     grpo = replace(recipe.grpo, engine="transformers") if recipe.grpo else None
+    kind = "full" if recipe.adapter.type == "full" else "lora"
     return replace(
         recipe,
         model=replace(recipe.model, name=base or recipe.model.name, quantization="none"),
-        adapter=replace(recipe.adapter, type="lora", continue_from=None),
+        adapter=replace(recipe.adapter, type=kind, continue_from=None),
         training=check.bare("sft", ".").training,
         deepspeed=DeepSpeed(zero_stage=0, offload="none", processes=1, config=None),
         grpo=grpo,

@@ -37,9 +37,9 @@ from runner import (
     workers,
 )
 from runner import plan as plans
-from runner.choices import Conflict, Rows
-from runner.data import dataset
-from runner.data.examples import Example, Instruction, Question
+from runner.choices import Conflict, Rows, max_length
+from runner.data import dataset, documents
+from runner.data.examples import Document, Example, Instruction, Question
 from runner.errors import (
     DONE,
     Interrupted,
@@ -81,10 +81,27 @@ def settle(recipe: Recipe, places: Source, where: machine.Machine, rows: Rows | 
 
 def guess_rows(recipe: Recipe) -> Rows:
     """How many rows the data has, and a cautious guess at the tokens of the longest. Raises DataError."""
+    if recipe.task == "continued_pretraining":
+        return _guess_rows_of_text(recipe)
     data = dataset.read(recipe.dataset, recipe.training.seed)
     lengths = [_guessed_tokens(sample.example) for sample in data.train]
     longest = max((*lengths, *(_guessed_tokens(sample.example) for sample in data.evaluation)), default=0)
     return Rows(len(data.train), len(data.evaluation), longest, microbatch.quantiles(lengths))
+
+
+def _guess_rows_of_text(recipe: Recipe) -> Rows:
+    """The rows that documents make when they are laid end to end, by the length that the recipe or the model says."""
+    found = documents.survey(recipe.dataset, recipe.training.seed)
+    shape = architecture.read(recipe.model.name, recipe.model.revision)
+    length = int(max_length(recipe, shape).value)
+    rows = {
+        split: math.ceil(characters / CHARACTERS_A_TOKEN / length) for split, characters in found.characters.items()
+    }
+    longest = min(length, math.ceil(sum(found.characters.values()) / CHARACTERS_A_TOKEN))
+    if recipe.training.packing == "document":
+        rows = {split: max(rows[split], found.documents[split]) for split in rows}
+        longest = min(length, math.ceil(found.longest / CHARACTERS_A_TOKEN))
+    return Rows(rows["train"], rows["evaluation"], longest, (longest,))
 
 
 def train(recipe: Recipe, places: Source, watcher: Watcher) -> int:
@@ -134,6 +151,8 @@ def _guessed_tokens(example: Example) -> int:
     elif isinstance(example, Question):
         turns = [example.prompt] if isinstance(example.prompt, str) else [turn.content for turn in example.prompt]
         characters = sum(map(len, turns))
+    elif isinstance(example, Document):
+        characters = len(example.text)
     else:
         characters = sum(len(message.content) for message in example.messages)
     return math.ceil(characters / CHARACTERS_A_TOKEN) + TEMPLATE_TOKENS

@@ -11,13 +11,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import datasets
 import deepspeed
 import numpy
 import torch
 from transformers import set_seed
 
 from runner import checkpoint, model, training
+from runner.choices import LAID_TOGETHER
 from runner.events import Teller
 from runner.plan import Plan
 from runner.tasks import TASKS
@@ -31,9 +31,9 @@ def run(plan: Plan, stop_requested: Callable[[], bool]) -> bool:
     directory = Path(plan.directory)
     folder = directory / "checkpoints"
     prepared = json.loads((directory / "prepared" / "prepared.json").read_text(encoding="utf-8"))
-    train_rows = datasets.load_from_disk(str(directory / "prepared" / "train"))
+    train_rows = training.rows(directory / "prepared" / "train")
     held_out = directory / "prepared" / "evaluation"
-    evaluation_rows = datasets.load_from_disk(str(held_out)) if held_out.is_dir() else None
+    evaluation_rows = training.rows(held_out) if held_out.is_dir() else None
 
     settings = checkpoint.settings(plan, prepared["rows"])
     if checkpoint.chosen(directory, settings) is not None:
@@ -78,7 +78,7 @@ def _watch(
     """Hang on to the trainer what stops it, proves it, saves it and tells of it. `step` is where it goes on from."""
     folder = Path(plan.directory) / "checkpoints"
     trainer.add_callback(stopper)
-    if plan.packing.value != "none":
+    if plan.packing.value in LAID_TOGETHER:
         trainer.add_callback(training.BeforeTraining(trainer.prove_isolation))
     trainer.add_callback(training.Publisher(plan, folder, settings, lambda: _undisturbed(probe)))
     if trainer.is_world_process_zero():

@@ -1,4 +1,4 @@
-"""What every task's trainer has in common: transformers' arguments from a plan, and the callbacks that watch a run."""
+"""What every task's trainer has in common: its rows, transformers' arguments from a plan, and callbacks that watch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 from torch import distributed
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import INTEGRATION_TO_CALLBACK
 
-from runner import checkpoint, sharding, trackers
+from runner import checkpoint, sharding, token_rows, trackers
 from runner.checkpoint import Manifest
 from runner.errors import Problem, RunError
 from runner.plan import Plan
@@ -28,6 +29,11 @@ GENERATED_LOGS = {f"eval_{name}" for name in GENERATED}  # as transformers calls
 LOW_RANK = ("galore_", "apollo_")  # optimizers that have to be told which matrices to project
 
 logger = logging.getLogger(__name__)
+
+
+def rows(folder: Path) -> Any:
+    """The prepared rows of a split, mapped into memory, in whichever form they were written."""
+    return token_rows.TokenRows(folder) if token_rows.is_there(folder) else datasets.load_from_disk(str(folder))
 
 
 def arguments(plan: Plan, folder: Path) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def llama(layers: int, hidden: int, inner: int, keys: int, vocabulary: int, cont
     matrices = tuple(Matrix(name, inputs, outputs, layers) for name, (inputs, outputs) in sizes.items())
     inside = sum(matrix.inputs * matrix.outputs * matrix.count for matrix in matrices)
     parameters = inside + 2 * vocabulary * hidden + (2 * layers + 1) * hidden
-    return Architecture("llama", layers, hidden, vocabulary, context, parameters, matrices)
+    return Architecture("llama", layers, hidden, vocabulary, context, parameters, matrices, tied=False)
 
 
 LLAMA_8B = llama(layers=32, hidden=4096, inner=14336, keys=1024, vocabulary=128256)

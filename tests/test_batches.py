@@ -41,7 +41,7 @@ def shares(order: Order) -> list[list[list[int]]]:
 def training(**changes: Any) -> recipe.Training:
     values: dict[str, Any] = {
         "epochs": 1.0, "max_steps": None, "learning_rate": 1e-4, "scheduler": "cosine", "scheduler_settings": (),
-        "warmup_ratio": 0.0,
+        "warmup_ratio": 0.0, "embedding_learning_rate": None,
         "optimizer": "adamw_torch", "weight_decay": 0.0, "max_grad_norm": 1.0, "batch_size": 4,
         "micro_batch_size": None, "packing": "auto", "gradient_checkpointing": "auto", "seed": 0, "log_every": 1,
         "evaluate_every": None, "early_stopping": None, "checkpoints": recipe.Checkpoints(None, 2, None),

@@ -133,6 +133,24 @@ def test_a_local_base_model_is_no_metadata(tmp_path: Path, base: str, is_hub_id:
     assert "ann/models" not in body
 
 
+def test_a_model_all_of_whose_weights_were_trained_is_loaded_by_itself(tmp_path: Path) -> None:
+    metadata, body = written(tmp_path, adapter_type="full")
+    assert (metadata["base_model_relation"], metadata["library_name"]) == ("finetune", "transformers")
+    assert "lora" not in metadata["tags"]
+    assert f"`{FACTS.base_model}`, all of whose weights were trained on the task" in body
+    (code,) = blocks(body, "python")
+    compile(code, "card", "exec")
+    assert "peft" not in code and "AutoModelForCausalLM.from_pretrained(place" in code and FACTS.base_model not in code
+
+
+def test_new_tokens_are_made_room_for(tmp_path: Path) -> None:
+    (code,) = blocks(written(tmp_path, tokens=2)[1], "python")
+    compile(code, "card", "exec")
+    lines = code.splitlines()
+    (resize,) = (number for number, line in enumerate(lines) if "resize_token_embeddings" in line)
+    assert lines[resize - 1].startswith("base = ") and lines[resize + 1].startswith("model = PeftModel")
+
+
 def test_our_card_replaces_the_one_of_peft(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("---\nbase_model: /home/ann/model\n---\n# Model Card for Model ID\n")
     _, body = written(tmp_path)

@@ -55,8 +55,8 @@ def test_a_pattern_takes_its_files_in_the_order_of_their_names() -> None:
 def test_a_pattern_that_matches_nothing_or_more_than_data_is_told() -> None:
     assert told("data/*.jsonl") == [("data/*.jsonl", "no file matches `data/*.jsonl`", None)]
     write("data/a.jsonl", [pair(1)])
-    write("data/notes.md", ["notes"])
-    assert [message for _, message, _ in told("data/*")] == ["`data/notes.md` is of no known type"]
+    write("data/notes.rst", ["notes"])
+    assert [message for _, message, _ in told("data/*")] == ["`data/notes.rst` is of no known type"]
 
 
 def test_columns_are_renamed_even_where_they_trade_places() -> None:

@@ -65,9 +65,9 @@ BROKEN_FILES = {
     ),
     "rows.jsonl.gz": (gzip.compress(GOOD), "rows.jsonl.gz", "`rows.jsonl.gz` is of no known type", UNPACK),
     "rows.xlsx": (b"PK", "rows.xlsx", "`rows.xlsx` is of no known type", "save it as CSV, with commas"),
-    "rows.txt": (
-        GOOD, "rows.txt", "`rows.txt` is of no known type",
-        "data files are `.jsonl`, `.ndjson`, `.json`, `.csv`, `.parquet`, `.arrow`",
+    "rows.rst": (
+        GOOD, "rows.rst", "`rows.rst` is of no known type",
+        "data files are `.jsonl`, `.ndjson`, `.json`, `.csv`, `.parquet`, `.arrow`, `.txt`, `.md`",
     ),
     "latin.jsonl": (
         GOOD + '{"prompt": "ô é", "completion": "c"}\n'.encode("latin-1"),

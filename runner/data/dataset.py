@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 
@@ -99,8 +99,8 @@ class Data:
 
 
 @dataclass
-class _Reading:
-    """What is gathered while the sources are read, one entry a good row in the first three lists."""
+class Reading:
+    """What is gathered while sources are read; one entry a good row in the first three lists, where they are filled."""
 
     keeps_rejected: bool
     samples: list[Sample] = field(default_factory=list)
@@ -137,12 +137,12 @@ def read(dataset: recipe.Dataset, seed: int) -> Data:
     of all of them; with `skip` bad rows go to `rejected`. A file that cannot be read always raises, and so
     does a split without any row left. The same seed and files give the same samples.
     """
-    reading = _Reading(keeps_rejected=dataset.on_bad_row == "skip")
+    reading = Reading(keeps_rejected=dataset.on_bad_row == "skip")
     for index, source in enumerate(dataset.train):
         _read_source(source, "train", f"{seed} train {index}", reading)
     for index, source in enumerate(dataset.evaluation):
         _read_source(source, "evaluation", f"{seed} evaluation {index}", reading)
-    _raise_problems(dataset, reading)
+    raise_problems(dataset, reading)
     for split, given in (("train", dataset.train), ("evaluation", dataset.evaluation)):
         for source in given:
             reading.sha256.update(origins.hashes(source, origins.default_split(split)))
@@ -162,14 +162,32 @@ def read(dataset: recipe.Dataset, seed: int) -> Data:
         copies = [i for i in picked[split] for _ in range(reading.copies[i])]
         random = Random(f"{seed} limit {split}") if dataset.shuffle else None
         picked[split] = choice.limited(copies, dataset.limit, random)
-    _raise_nothing_left(dataset, reading, picked)
+    raise_nothing_left(dataset, reading, picked)
     return _data(reading, picked)
 
 
-def _read_source(source: recipe.Source, role: str, seed: str, reading: _Reading) -> None:
+def _read_source(source: recipe.Source, role: str, seed: str, reading: Reading) -> None:
     """Read, check and weigh the rows of one source of a split."""
-    chosen, file, refused = source.format, None, None
     weighed: list[int] = []
+    for example, row in examples(source, role, reading):
+        split = row.split or role
+        if split == role:
+            weighed.append(len(reading.samples))
+        elif reading.held_apart is None:
+            reading.held_apart = row.place
+        reading.samples.append(Sample(example, row.place))
+        reading.splits.append(split)
+        reading.copies.append(1)
+    for i, copies in zip(weighed, choice.copies(len(weighed), source.weight, Random(seed)), strict=True):
+        reading.copies[i] = copies
+
+
+def examples(source: recipe.Source, role: str, reading: Reading) -> Iterator[tuple[Example, Row]]:
+    """The sound rows of one source of a split, one at a time; the others, and a Hub's hash, go to `reading`.
+
+    A row that goes on in the next one is counted when it ends.
+    """
+    chosen, file, refused = source.format, None, None
     digest = hashlib.sha256() if origins.is_hub_id(source) else None
     default_split = origins.default_split(role)
     for item in rows((source,), default_split):
@@ -187,7 +205,7 @@ def _read_source(source: recipe.Source, role: str, seed: str, reading: _Reading)
                 reading.whole.append(_of_file(wrong, item.place))
                 refused = file
                 continue
-        reading.read[file] += 1
+        reading.read[file] += not item.more
         example = _example(item, chosen, role)
         if isinstance(example, list):
             reading.reject(item.place, INVALID, example, text_of(item))
@@ -196,21 +214,12 @@ def _read_source(source: recipe.Source, role: str, seed: str, reading: _Reading)
         reading.formats.setdefault(file, {})[str(named)] = None
         if not calling.is_calling(chosen):
             chosen = str(named)
-        split = item.split or role
-        if split == role:
-            weighed.append(len(reading.samples))
-        elif reading.held_apart is None:
-            reading.held_apart = item.place
-        reading.samples.append(Sample(example, item.place))
-        reading.splits.append(split)
-        reading.copies.append(1)
-    for i, copies in zip(weighed, choice.copies(len(weighed), source.weight, Random(seed)), strict=True):
-        reading.copies[i] = copies
+        yield example, item
     if digest is not None and file is not None:
         reading.sha256[file] = digest.hexdigest()
 
 
-def _take_fault(fault: Fault, reading: _Reading) -> None:
+def _take_fault(fault: Fault, reading: Reading) -> None:
     if fault.whole or fault.problem.place is None:
         reading.whole.append(fault.problem)
         return
@@ -241,7 +250,7 @@ def _example(row: Row, source_format: str, role: str) -> Example | list[Problem]
     return formats.read(row, source_format)
 
 
-def _raise_problems(dataset: recipe.Dataset, reading: _Reading) -> None:
+def raise_problems(dataset: recipe.Dataset, reading: Reading) -> None:
     """Raise what was found wrong while reading: files first, because they are few."""
     problems, total = list(reading.whole), len(reading.whole)
     if dataset.on_bad_row == "error":
@@ -255,7 +264,7 @@ def _raise_problems(dataset: recipe.Dataset, reading: _Reading) -> None:
         raise DataError(problems[:MOST_SHOWN], total)
 
 
-def _raise_nothing_left(dataset: recipe.Dataset, reading: _Reading, picked: dict[str, list[int]]) -> None:
+def raise_nothing_left(dataset: recipe.Dataset, reading: Reading, picked: Mapping[str, Sequence[int]]) -> None:
     """Raise where a split that was asked for has no rows, with the first reasons."""
     read = sum(reading.read.values())
     for split, asked in (("train", dataset.train), ("evaluation", dataset.evaluation)):
@@ -265,7 +274,7 @@ def _raise_nothing_left(dataset: recipe.Dataset, reading: _Reading, picked: dict
             raise DataError([problem, *reading.problems[: MOST_SHOWN - 1]], 1 + reading.total)
 
 
-def _data(reading: _Reading, picked: dict[str, list[int]]) -> Data:
+def _data(reading: Reading, picked: dict[str, list[int]]) -> Data:
     train = [reading.samples[i] for i in picked["train"]]
     evaluation = [reading.samples[i] for i in picked["evaluation"]]
     kept_rows = {*picked["train"], *picked["evaluation"]}
@@ -291,7 +300,7 @@ def _data(reading: _Reading, picked: dict[str, list[int]]) -> Data:
     return Data(train, evaluation, reading.rejected, ledger, reading.sha256)
 
 
-def _calls(reading: _Reading, kept_rows: set[int]) -> dict[str, int]:
+def _calls(reading: Reading, kept_rows: set[int]) -> dict[str, int]:
     """How many of the kept rows have no call, one or several; nothing where no row is of a format with calls."""
     if not any(calling.is_calling(name) for names in reading.formats.values() for name in names):
         return {}

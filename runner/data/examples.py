@@ -1,4 +1,4 @@
-"""What one row gives to learn: a prompt with its completion, a conversation, or a bare prompt.
+"""What one row gives to learn: a prompt with its completion, a conversation, a bare prompt, or plain text.
 
 Tools and the arguments of calls are JSON text from end to end. As values they would pass through columns with one type
 for all rows, which give each tool the keys of every other.
@@ -57,7 +57,14 @@ class Question:
     columns: str  # a JSON object
 
 
-Example = Instruction | Chat | Question
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Plain text, all of which is learned; or a part of it, where its row says that more of it follows."""
+
+    text: str
+
+
+Example = Instruction | Chat | Question | Document
 
 
 def plain(messages: Sequence[Message]) -> list[dict[str, str]]:

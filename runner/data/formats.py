@@ -1,4 +1,4 @@
-"""One row in, what is to be learned from it out: a prompt with its completion, a conversation, or a bare prompt.
+"""One row in, what is to be learned from it out: a prompt with its completion, a conversation, a bare prompt, or text.
 
 A row that cannot be used gives every problem in it instead. What a row says is never dropped in silence: other
 columns are left alone, and so are keys of a message that change nothing of what is learned (`name`, `id`,
@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 from runner.data import strict_json
-from runner.data.examples import Chat, Example, Instruction, Message, Question
+from runner.data.examples import Chat, Document, Example, Instruction, Message, Question
 from runner.data.rows import Row, first_line, has_fixed_columns, text_of
 from runner.errors import Problem, listed
 from runner.nearest import nearest
@@ -46,6 +46,7 @@ OTHER_COLUMNS = {
     "prompt": ("instruction", "question", "input", "query", "problem"),
     "completion": ("output", "answer", "response", "solution", "target", "chosen"),
     "messages": ("conversations", "conversation", "dialog", "chat", "turns"),
+    "text": ("content", "body", "document", "article", "passage", "markdown", "story"),
 }
 FUNCTION_CALLING = "rows with tools belong to `task: function_calling`"
 SHAREGPT = "rename the keys, and write `user` for `human` and `assistant` for `gpt`"
@@ -65,6 +66,8 @@ def choose(row: Row, source_format: str = "auto") -> str | Problem:
     columns = row.values
     if source_format == "prompt":
         return source_format if columns.get("prompt") is not None else _no_prompt(row)
+    if source_format == "text":
+        return source_format if columns.get("text") is not None else _no_text(row)
     if source_format != "auto" and None not in map(columns.get, COLUMNS[source_format]):
         return source_format
     whole = [name for name, needed in COLUMNS.items() if all(columns.get(column) is not None for column in needed)]
@@ -96,7 +99,7 @@ def choose(row: Row, source_format: str = "auto") -> str | Problem:
 def read(row: Row, source_format: str = "auto") -> Example | list[Problem]:
     """What a row gives to learn, or all the problems in it, each with the row's place.
 
-    `source_format` is `auto`, `prompt_completion` or `messages`.
+    `source_format` is `auto`, `prompt_completion`, `messages`, `prompt` or `text`.
     """
     chosen = choose(row, source_format)
     if isinstance(chosen, Problem):
@@ -108,6 +111,8 @@ def format_of(example: Example) -> str:
     """The format that an example was read from."""
     if isinstance(example, Question):
         return "prompt"
+    if isinstance(example, Document):
+        return "text"
     return "messages" if isinstance(example, Chat) else "prompt_completion"
 
 
@@ -126,6 +131,26 @@ def _no_prompt(row: Row) -> Problem:
     if "prompt" in row.values:
         message, hint = "`prompt` is `null`", None
     return placed(row, [(message, hint)])[0]
+
+
+def _no_text(row: Row) -> Problem:
+    """A row that has no text to learn."""
+    what = "file" if has_fixed_columns(row.place) else "row"
+    others = [name for name, needed in COLUMNS.items() if all(column in row.values for column in needed)]
+    hint = _likely_columns(row, ("text",))
+    if others:
+        hint = f"rows with {' and '.join(f'`{column}`' for column in COLUMNS[others[0]])} belong to `task: sft`"
+    message = f"missing column `text`; the {what} has {columns_of(row)}"
+    if "text" in row.values:
+        message, hint = "`text` is `null`", None
+    return placed(row, [(message, hint)])[0]
+
+
+def _document(row: Row) -> Document | list[Problem]:
+    """Text of any length: an empty one is left to the reader of documents, which counts it."""
+    value = row.values["text"]
+    faults = text_faults(value, "text", may_be_empty=True)
+    return placed(row, faults) if faults else Document(value)
 
 
 def _question(row: Row) -> Question | list[Problem]:
@@ -353,5 +378,6 @@ READERS: dict[str, Callable[[Row], Example | list[Problem]]] = {
     "prompt_completion": _instruction,
     "messages": _chat,
     "prompt": _question,
+    "text": _document,
 }
 COLUMNS = {"prompt_completion": ("prompt", "completion"), "messages": ("messages",)}

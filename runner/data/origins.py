@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from runner import recipe
-from runner.data import formats, readers, tables
+from runner.data import formats, readers, tables, texts
 from runner.data.rows import Fault, Row, has_fixed_columns, shown, text_of, unreadable
 from runner.errors import DataError, Place, Problem, listed
 from runner.nearest import nearest
@@ -59,7 +59,7 @@ def files(source: recipe.Source, default_split: str | None) -> list[str]:
         return [path]
     place = Place(shown(path))
     if os.path.isdir(path):
-        return tables.saved_files(path, source.split, default_split)
+        return texts.folder(path) or tables.saved_files(path, source.split, default_split)
     if source.split is not None:
         message = f"`split: {source.split}` picks a part of a Hub or saved dataset, and `{place.file}` is neither"
         raise DataError(Problem(message, place, "mark rows with a column `split` instead"))
@@ -128,7 +128,7 @@ def _named(row: Row, columns: tuple[tuple[str, str], ...]) -> Row | Fault:
         return _fault(row, f"`split` is `{str(split)[:40]}`, not `train` or `evaluation`", hint)
     if not columns and split is None:
         return row
-    return Row(values, row.place, split, row.raw)
+    return Row(values, row.place, split, row.raw, row.more)
 
 
 def _fault(row: Row, message: str, hint: str | None, whole: bool = False) -> Fault:

@@ -13,12 +13,11 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from runner.data import strict_json, tables
-from runner.data.rows import Fault, Row, first_line, shown, suffix, unreadable
+from runner.data import strict_json, tables, texts
+from runner.data.rows import BYTE_ORDER_MARK, TEXT_SUFFIXES, Fault, Row, first_line, shown, suffix, unreadable
 from runner.errors import DataError, Place, Problem
 from runner.nearest import nearest
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 OPENING = 65536  # bytes looked at to tell what a file holds
 
 Lines = Iterator[tuple[int, str]]
@@ -60,7 +59,7 @@ def _check_file(path: str, name: str, kind: str) -> None:
         raise DataError(Problem(f"`{name}` is of no known type", place, hint))
     with open(path, "rb") as file:
         opening = file.read(OPENING)
-    if not opening:
+    if not opening and kind not in TEXT_SUFFIXES:
         raise DataError(Problem(f"`{name}` is empty", place))
     held = _held(opening, kind)
     if held is not None:
@@ -72,7 +71,7 @@ def _held(opening: bytes, kind: str) -> tuple[str, str] | None:
     text = opening[:200].removeprefix(BYTE_ORDER_MARK).lstrip().lower()
     if text.startswith(b"version https://git-lfs.github.com/spec/"):
         return "a Git LFS pointer, not the data", "fetch the data with `git lfs pull`"
-    if text.startswith((b"<!doctype html", b"<html")):
+    if kind not in TEXT_SUFFIXES and text.startswith((b"<!doctype html", b"<html")):
         return "a web page, not data", "download the file itself; the page may be asking for a login"
     if opening.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "UTF-16 text", "save it as UTF-8"
@@ -286,4 +285,6 @@ READERS: dict[str, Callable[[str, str], Iterator[Row | Fault]]] = {
     ".csv": _csv,
     ".parquet": tables.parquet,
     ".arrow": tables.arrow,
+    ".txt": texts.text,
+    ".md": texts.text,
 }

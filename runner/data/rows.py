@@ -9,6 +9,9 @@ from typing import Any
 
 from runner.errors import DataError, Place, Problem, printable
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+TEXT_SUFFIXES = (".txt", ".md")  # of files that are one text each
+
 
 class TablePlace(Place):
     """A row of a file that has rows and no lines: `line` is the number of the row, from 1."""
@@ -19,12 +22,16 @@ class TablePlace(Place):
 
 @dataclass(frozen=True)
 class Row:
-    """One row as it was read. `raw` is the text it was written as; None where the file is not text."""
+    """One row as it was read. `raw` is the text it was written as; None where the file is not text.
+
+    A long text file comes as several rows of one place: of all but the last, `more` says that the text goes on.
+    """
 
     values: dict[str, Any]
     place: Place
     split: str | None = None
     raw: str | None = None
+    more: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ def suffix(path: str) -> str:
 
 def has_fixed_columns(place: Place) -> bool:
     """Whether all rows of the file have the same columns, so that one without a column means that all are."""
-    return isinstance(place, TablePlace) or suffix(place.file) == ".csv"
+    return isinstance(place, TablePlace) or suffix(place.file) in (".csv", *TEXT_SUFFIXES)
 
 
 def text_of(row: Row) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from runner.data.rows import Fault, Row, TablePlace, shown, unreadable
 from runner.errors import DataError, Place, Problem, listed
 
-BATCH = 1000  # rows
+BATCH = 128  # rows, which may be long documents
 
 
 def parquet(path: str, name: str) -> Iterator[Row | Fault]:

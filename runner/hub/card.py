@@ -18,6 +18,7 @@ from typing import Any
 
 from runner.hub.redaction import redact
 
+FULL = "full"  # the type of what is no adapter: all weights were trained
 METRIC_NAMES = {
     "exact_match": "exact match",
     "json_valid": "valid JSON",
@@ -67,6 +68,7 @@ class Facts:
     tool_version: str
     repository: str | None = None  # where the adapter is pushed to, and its branch
     branch: str = "main"
+    tokens: int = 0  # that were added to the base model's
     chat: bool = False  # whether rows were rendered with the chat template
     license: str | None = None
 
@@ -102,12 +104,13 @@ def _metadata(facts: Facts) -> str:
         if score.adapter is not None and math.isfinite(score.adapter)
     ]
     base = facts.base_model if _base_is_on_hub(facts) else None
+    full = facts.adapter_type == FULL
     data = ModelCardData(
         base_model=base,
-        base_model_relation="adapter" if base else None,
-        library_name="peft",
+        base_model_relation=("finetune" if full else "adapter") if base else None,
+        library_name="transformers" if full else "peft",
         pipeline_tag="text-generation",
-        tags=["tunesmith", "lora", facts.adapter_type, facts.task.replace("_", "-")],
+        tags=["tunesmith", *(() if full else ("lora",)), facts.adapter_type, facts.task.replace("_", "-")],
         datasets=datasets or None,
         license=facts.license,
         model_name=facts.name if results else None,
@@ -118,10 +121,12 @@ def _metadata(facts: Facts) -> str:
 
 def _body(facts: Facts) -> str:
     base = facts.base_model if _base_is_on_hub(facts) else PurePath(facts.base_model).name
-    kind = f"{facts.adapter_type} adapter for {_code(base)}"
+    kind = f"A {facts.adapter_type} adapter for {_code(base)}, trained"
+    if facts.adapter_type == FULL:
+        kind = f"{_code(base)}, all of whose weights were trained"
     parts = [
         f"# {_plain(facts.name)}",
-        f"A {kind}, trained on the task {_code(facts.task)} with Tunesmith {_plain(facts.tool_version)}.",
+        f"{kind} on the task {_code(facts.task)} with Tunesmith {_plain(facts.tool_version)}.",
         "## Load it",
         _base_remark(facts),
         _fenced(_snippet(facts), "python"),
@@ -140,7 +145,7 @@ def _body(facts: Facts) -> str:
 
 
 def _base_remark(facts: Facts) -> str:
-    if _base_is_on_hub(facts):
+    if _base_is_on_hub(facts) or facts.adapter_type == FULL:
         return ""
     name = PurePath(facts.base_model).name
     return f"The base model is a local copy, {_code(name)}, which is not on the Hub: put its place into the code."
@@ -164,16 +169,29 @@ def _snippet(facts: Facts) -> str:
             '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True\n'
             ")"
         )
+    generate = (
+        f"{prompt}\n"
+        "output = model.generate(**inputs, max_new_tokens=100)\n"
+        'print(tokenizer.decode(output[0][inputs["input_ids"].shape[1] :], skip_special_tokens=True))'
+    )
+    if facts.adapter_type == FULL:
+        return (
+            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+            f"place = {place!r}\n"
+            f"tokenizer = AutoTokenizer.from_pretrained(place{branch})\n"
+            f'model = AutoModelForCausalLM.from_pretrained(place{branch}, dtype="auto")\n\n'
+            f"{generate}"
+        )
+    rows = "max(len(tokenizer), base.get_input_embeddings().num_embeddings)"
+    resize = f"base.resize_token_embeddings({rows})\n" if facts.tokens else ""
     return (
         "from peft import PeftModel\n"
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         f"adapter = {place!r}\n"
         f"tokenizer = AutoTokenizer.from_pretrained(adapter{branch})\n"
         f'base = AutoModelForCausalLM.from_pretrained({base}, dtype="auto")\n'
-        f"model = PeftModel.from_pretrained(base, adapter{branch})\n\n"
-        f"{prompt}\n"
-        "output = model.generate(**inputs, max_new_tokens=100)\n"
-        'print(tokenizer.decode(output[0][inputs["input_ids"].shape[1] :], skip_special_tokens=True))'
+        f"{resize}model = PeftModel.from_pretrained(base, adapter{branch})\n\n"
+        f"{generate}"
     )
 
 

@@ -38,11 +38,15 @@ class Fingerprint:
 def fingerprints(adapter: Path) -> dict[str, Fingerprint]:
     """Every file under the directory by its path from there, with `/`, in order.
 
-    Raises `Refusal` where it holds no adapter, or something that is not to be pushed: a link that leads out of it,
-    or anything but a file.
+    Raises `Refusal` where it holds no adapter and no model, or something that is not to be pushed: a link that leads
+    out of it, or anything but a file.
     """
     weights = ("adapter_model.safetensors", "adapter_model.bin", "adapter_model.safetensors.index.json")
-    if not (adapter / "adapter_config.json").is_file() or not any((adapter / name).is_file() for name in weights):
+    whole = ("model.safetensors", "model.safetensors.index.json")
+    if not any(
+        (adapter / config).is_file() and any((adapter / name).is_file() for name in names)
+        for config, names in (("adapter_config.json", weights), ("config.json", whole))
+    ):
         raise Refusal(f"`{adapter}` does not hold an adapter: no `adapter_config.json`, or no `adapter_model`")
     found: dict[str, Fingerprint] = {}
     root = adapter.resolve()

@@ -11,6 +11,7 @@ import runner
 from runner import runfile
 from runner.hub import card
 from runner.plan import Plan
+from runner.recipe import Adapter
 
 
 def write(plan: Plan, directory: Path, environment: Mapping[str, str]) -> None:
@@ -38,8 +39,7 @@ def write(plan: Plan, directory: Path, environment: Mapping[str, str]) -> None:
             "rows a step": plan.batch.effective,
             "steps": plan.steps.total if plan.steps else None,
             "checkpoint of step": evaluation["step"],
-            "rank": recipe.adapter.rank,
-            "alpha": recipe.adapter.alpha,
+            **_of_adapter(recipe.adapter),
             "precision": plan.precision.value,
             "seed": recipe.training.seed,
         },
@@ -55,6 +55,7 @@ def write(plan: Plan, directory: Path, environment: Mapping[str, str]) -> None:
         tool_version=runner.__version__,
         repository=hub.repository if hub else None,
         branch=hub.revision if hub else "main",
+        tokens=len(recipe.model.add_tokens),
         chat=prepared["template"],
     )
     card.write(directory / "adapter", facts, environment)
@@ -70,6 +71,12 @@ def _score(entry: Mapping[str, Any]) -> card.Score:
         difference=None if difference is None else (difference[0], difference[1]),
         verdict=entry.get("verdict"),
     )
+
+
+def _of_adapter(adapter: Adapter) -> dict[str, Any]:
+    if adapter.type == "full":
+        return {"weights trained": "all"}
+    return {"rank": adapter.rank, "alpha": adapter.alpha, "embeddings trained": adapter.train_embeddings}
 
 
 def _json(path: Path) -> Any:

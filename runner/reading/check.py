@@ -16,12 +16,14 @@ from runner.data.calling.formats import AUTO
 from runner.errors import Place, Problem, RecipeError
 from runner.reading import overrides as laid_over
 from runner.reading import paths, rewards, rules, schema, sentences, source
-from runner.reading.keys import PLANNED_TASKS, TASKS
 from runner.reading.source import Path, Places, closest
 
 # What `format: auto` means to a task: a `completion` beside a prompt to sample for is a column for the rewards
-AUTOMATIC_FORMATS = {"grpo": "prompt", "function_calling": AUTO}
-REAL = ("epochs", "learning_rate", "warmup_ratio", "weight_decay", "max_grad_norm")  # may be written as whole numbers
+AUTOMATIC_FORMATS = {"grpo": "prompt", "function_calling": AUTO, "continued_pretraining": "text"}
+# May be written as whole numbers.
+REAL = (
+    "epochs", "learning_rate", "embedding_learning_rate", "warmup_ratio", "weight_decay", "max_grad_norm",
+)  # fmt: skip
 
 
 def read(path: str, overrides: Sequence[str] = ()) -> recipe.Recipe:
@@ -35,7 +37,7 @@ def read(path: str, overrides: Sequence[str] = ()) -> recipe.Recipe:
 def settle(written: source.Source, path: str) -> recipe.Recipe:
     """The Recipe of a source that was read from `path`. Raises RecipeError."""
     failures = schema.failures(written.values)
-    problems = [_problem(failure, written) for failure in failures[: source.MOST_SHOWN]]
+    problems = [sentences.problem(failure, written.places) for failure in failures[: source.MOST_SHOWN]]
     problems.extend(rules.secret_problems(written.values, written.places))
 
     sound, wrong = _sound(written.values, failures)
@@ -59,14 +61,6 @@ def bare(task: str, model: str) -> recipe.Recipe:
     if problems := _settle_paths(values, {}, os.getcwd()):
         raise source.gathered(problems, untold=0)
     return _build(values, "adapter.yaml")
-
-
-def _problem(failure: schema.Failure, written: source.Source) -> Problem:
-    task = written.values.get("task")
-    if failure.path == ("task",) and task in PLANNED_TASKS:
-        hint = "the tasks there are: " + ", ".join(f"`{name}`" for name in TASKS)
-        return Problem(f"task `{task}` is not part of this version", written.places[("task",)].value, hint)
-    return sentences.problem(failure, written.places)
 
 
 def _sound(values: dict[str, Any], failures: list[schema.Failure]) -> tuple[dict[str, Any], set[Path]]:
@@ -147,7 +141,7 @@ def _build(values: dict[str, Any], path: str) -> recipe.Recipe:
         version=values["version"],
         name=values.get("name") or _name_of(path),
         task=values["task"],
-        model=recipe.Model(**values["model"]),
+        model=recipe.Model(**{**values["model"], "add_tokens": tuple(values["model"]["add_tokens"])}),
         dataset=_dataset(values["dataset"], values["task"]),
         adapter=recipe.Adapter(
             **{

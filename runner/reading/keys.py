@@ -9,17 +9,27 @@ from typing import Any
 
 from runner import chat_templates
 from runner.data.calling.formats import CONVERTERS
+from runner.reading.kinds import (
+    Definition,
+    Keys,
+    choice,
+    key,
+    number,
+    section,
+    switch,
+    switch_or_auto,
+    text,
+    whole,
+    whole_or_auto,
+)
 from runner.reading.names import LOSSES, OPTIMIZERS, SCHEDULERS
 from runner.scores.metrics import BY_LOSS, GENERATED, METRICS
 
-Definition = dict[str, Any]
-Keys = dict[str, Definition]
-
-TASKS = ("sft", "grpo", "function_calling")
-PLANNED_TASKS = ("continued_pretraining",)
+TASKS = ("sft", "grpo", "continued_pretraining", "function_calling")
 SECTION_TASKS = {"grpo": "grpo", "rewards": "grpo"}  # sections that one task alone has
 # Defaults that are not those of the other tasks: Predibase's for reinforcement fine-tuning. The adapter's `alpha` is
 # its rank there.
+FULL_RATE = 2e-5  # the default learning rate of `adapter.type: full`, where a step moves all weights
 GRPO_STEPS = 1000  # unless the recipe says `epochs` or `max_steps`
 TASK_DEFAULTS: dict[str, dict[tuple[str, str], Any]] = {
     "grpo": {
@@ -32,54 +42,16 @@ TASK_DEFAULTS: dict[str, dict[tuple[str, str], Any]] = {
         ("evaluation", "metrics"): ["loss", "perplexity", "call_parsed", "call_name", "call_match"],
     },
     "continued_pretraining": {
+        ("dataset", "overflow"): "split",
         ("evaluation", "metrics"): ["loss", "perplexity"],
     },
 }
 
-LARGEST = 2**63 - 1
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 HUB_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 REPOSITORY = rf"(?!.*(?:--|\.\.))(?!.*\.git$){HUB_PART}/{HUB_PART}"
 HUB_ID = rf"(?!.*(?:--|\.\.))(?!.*\.git$)(?:{HUB_PART}/)?{HUB_PART}"
-
-
-def _key(types: str | list[str], help_text: str, **rules: Any) -> Definition:
-    return {"type": types, **rules, "meta": {"help": help_text}}
-
-
-def _text(help_text: str, **rules: Any) -> Definition:
-    return _key("text", help_text, filled=True, **rules)
-
-
-def _choice(help_text: str, *choices: str, **rules: Any) -> Definition:
-    return _key("text", help_text, allowed=list(choices), **rules)
-
-
-def _switch(help_text: str, default: bool) -> Definition:
-    return _key("boolean", help_text, default=default)
-
-
-def _whole(help_text: str, minimum: int, maximum: int = LARGEST, **rules: Any) -> Definition:
-    return _key("integer", help_text, min=minimum, max=maximum, **rules)
-
-
-def _number(help_text: str, **rules: Any) -> Definition:
-    return _key("number", help_text, finite=True, **rules)
-
-
-def _whole_or_auto(help_text: str, minimum: int, maximum: int = LARGEST, **rules: Any) -> Definition:
-    return _key(
-        ["integer", "text"], help_text, words=["auto"], min=minimum, max=maximum, **{"default": "auto", **rules}
-    )
-
-
-def _switch_or_auto(help_text: str) -> Definition:
-    return _key(["boolean", "text"], help_text, words=["auto"], default="auto")
-
-
-def _section(help_text: str, keys: Keys, **rules: Any) -> Definition:
-    return _key("mapping", help_text, schema=keys, **rules)
 
 
 def _columns(help_text: str, **rules: Any) -> Definition:
@@ -88,14 +60,15 @@ def _columns(help_text: str, **rules: Any) -> Definition:
         "completion": "The column that holds what the model is to answer.",
         "messages": "The column that holds a list of messages.",
         "tools": "The column that holds the tools that a row may call.",
+        "text": "The column that holds plain text.",
         "split": "The column that says `train` or `evaluation`.",
     }
-    return _section(help_text, {role: _text(help_of_role) for role, help_of_role in roles.items()}, **rules)
+    return section(help_text, {role: text(help_of_role) for role, help_of_role in roles.items()}, **rules)
 
 
 def _sources(help_text: str, *others: str, **rules: Any) -> Definition:
     """Where rows come from: one path or Hub id, or a list of them, each with settings of its own."""
-    return _key(["text", "list", *others], help_text, filled=True, coerce="sources", schema=SOURCE, **rules)
+    return key(["text", "list", *others], help_text, filled=True, coerce="sources", schema=SOURCE, **rules)
 
 
 UNSET: dict[str, Any] = {"nullable": True, "default": None}
@@ -103,35 +76,39 @@ CURVES = ("linear", "cosine", "1-sqrt")
 LEVELS = ("token", "sequence")
 
 CALLING_FORMATS = tuple(CONVERTERS)
-FORMATS = ("auto", "prompt_completion", "messages", "prompt", *CALLING_FORMATS)
+FORMATS = ("auto", "prompt_completion", "messages", "prompt", "text", *CALLING_FORMATS)
+PACKINGS = ("auto", "none", "padding_free", "bfd", "wrapped", "document")
 
-SOURCE = _key(
+SOURCE = key(
     ["text", "mapping"],
     "A path or Hub id, or a mapping with `path` and settings of its own.",
     filled=True,
     schema={
-        "path": _text("A file, a glob, a directory or the Hub id of a data set.", required=True),
-        "weight": _number("How many times its rows are taken; 0.5 takes half of them.", above=0, max=1000, default=1.0),
-        "split": _text("The split of a Hub data set.", nullable=True, default=None),
+        "path": text("A file, a glob, a directory or the Hub id of a data set.", required=True),
+        "weight": number("How many times its rows are taken; 0.5 takes half of them.", above=0, max=1000, default=1.0),
+        "split": text("The split of a Hub data set.", nullable=True, default=None),
         "columns": _columns("As `dataset.columns`, for this source.", nullable=True, default=None),
-        "format": _choice("As `dataset.format`, for this source.", *FORMATS, nullable=True, default=None),
+        "format": choice("As `dataset.format`, for this source.", *FORMATS, nullable=True, default=None),
     },
 )
 
 MODEL: Keys = {
-    "name": _text("The base model: a Hub id, a directory or a `.gguf` file.", required=True),
-    "revision": _text("The branch, tag or commit on the Hub.", nullable=True, default=None),
-    "dtype": _choice(
+    "name": text("The base model: a Hub id, a directory or a `.gguf` file.", required=True),
+    "revision": text("The branch, tag or commit on the Hub.", nullable=True, default=None),
+    "dtype": choice(
         "The number format of the frozen weights.", "auto", "float32", "bfloat16", "float16", default="auto"
     ),
-    "attention": _choice("The attention kernel.", "auto", "eager", "sdpa", "flash_attention_2", default="auto"),
-    "quantization": _choice("How the frozen weights are compressed.", "none", "int8", "nf4", default="none"),
-    "chat_template": _text(
+    "attention": choice("The attention kernel.", "auto", "eager", "sdpa", "flash_attention_2", default="auto"),
+    "quantization": choice("How the frozen weights are compressed.", "none", "int8", "nf4", default="none"),
+    "chat_template": text(
         f"`auto` for the model's own, {' or '.join(f'`{name}`' for name in chat_templates.NAMES)} for one that comes "
         "with Tunesmith, or a path to a Jinja file.",
         default="auto",
     ),
-    "trust_remote_code": _switch("Run the Python code that comes with the model.", False),
+    "add_tokens": key(
+        "list", "Words to be tokens of their own.", unique=True, schema=text("A word, as texts have it."), default=[]
+    ),
+    "trust_remote_code": switch("Run the Python code that comes with the model.", False),
 }
 
 DATASET: Keys = {
@@ -145,254 +122,256 @@ DATASET: Keys = {
         above=0,
         below=1,
     ),
-    "format": _choice("The shape of a row.", *FORMATS, default="auto"),
+    "format": choice("The shape of a row.", *FORMATS, default="auto"),
     "columns": _columns("What the columns are called in the data, where not as here.", default={}),
-    "split": _text("The split of the Hub data set that `train` names.", nullable=True, default=None),
-    "apply_chat_template": _switch_or_auto("Put prompts and completions into the model's chat template."),
-    "learn": _choice(
+    "split": text("The split of the Hub data set that `train` names.", nullable=True, default=None),
+    "apply_chat_template": switch_or_auto("Put prompts and completions into the model's chat template."),
+    "learn": choice(
         "The part of a row that is learned: completions, only the last one, or all of the text.",
         "completions",
         "last",
         "all",
         default="completions",
     ),
-    "max_length": _whole_or_auto("The longest row, in tokens; `auto` is what the model can take.", 8, nullable=True),
-    "overflow": _choice("What happens to a row that is longer.", "error", "drop", "truncate", "split", default="error"),
-    "on_bad_row": _choice("What happens at a row that cannot be read.", "error", "skip", default="error"),
-    "shuffle": _switch("Put the rows into a new order each epoch.", True),
-    "limit": _whole("Take only so many rows of each split.", 1, nullable=True, default=None),
+    "max_length": whole_or_auto("The longest row, in tokens; `auto` is what the model can take.", 8, nullable=True),
+    "overflow": choice("What happens to a row that is longer.", "error", "drop", "truncate", "split", default="error"),
+    "on_bad_row": choice("What happens at a row that cannot be read.", "error", "skip", default="error"),
+    "shuffle": switch("Put the rows into a new order each epoch.", True),
+    "limit": whole("Take only so many rows of each split.", 1, nullable=True, default=None),
 }
 
+ADAPTERS = ("lora", "dora", "rslora", "qlora", "full")
+
 ADAPTER: Keys = {
-    "type": _choice("The kind of adapter.", "lora", "dora", "rslora", "qlora", default="lora"),
-    "rank": _whole("The rank of the update matrices.", 1, 1024, default=16),
-    "alpha": _number(
+    "type": choice("The kind of adapter; `full` is none, and trains all weights.", *ADAPTERS, default="lora"),
+    "rank": whole("The rank of the update matrices.", 1, 1024, default=16),
+    "alpha": number(
         "The update counts alpha / rank times; twice the rank by default.", above=0, default_setter="alpha"
     ),
-    "dropout": _number("The share of the adapter's inputs that is dropped.", min=0, below=1, default=0.0),
-    "target_modules": _key(
+    "dropout": number("The share of the adapter's inputs that is dropped.", min=0, below=1, default=0.0),
+    "target_modules": key(
         ["text", "list"],
         "The layers that get an adapter: `all-linear`, `attention`, or a list of module names.",
         words=["all-linear", "attention"],
         filled=True,
         unique=True,
-        schema=_text("The name of a module, or the end of one."),
+        schema=text("The name of a module, or the end of one."),
         default="all-linear",
     ),
-    "continue_from": _text("An adapter to go on from: a directory or a Hub id.", nullable=True, default=None),
+    "train_embeddings": switch("Train the input and output embeddings as well, whole.", False),
+    "continue_from": text("An adapter to go on from: a directory or a Hub id.", nullable=True, default=None),
 }
 
 EARLY_STOPPING: Keys = {
-    "metric": _choice(
+    "metric": choice(
         "What has to get better: `loss`, or one of `evaluation.metrics`.", *BY_LOSS, *GENERATED, default="loss"
     ),
-    "patience": _whole("Evaluations without a better value before the run stops.", 1, default=3),
-    "min_delta": _number("How much better a value has to be to count as such.", min=0, default=0.0),
+    "patience": whole("Evaluations without a better value before the run stops.", 1, default=3),
+    "min_delta": number("How much better a value has to be to count as such.", min=0, default=0.0),
 }
 
 SCHEDULER_SETTINGS: Keys = {
-    "num_cycles": _number("The waves of a cosine, or how often it restarts.", above=0, max=10_000, **UNSET),
-    "lr_end": _number("The learning rate that `polynomial` ends at.", min=0, max=1, **UNSET),
-    "power": _number("The power of `polynomial`.", above=0, max=100, **UNSET),
-    "timescale": _whole(
+    "num_cycles": number("The waves of a cosine, or how often it restarts.", above=0, max=10_000, **UNSET),
+    "lr_end": number("The learning rate that `polynomial` ends at.", min=0, max=1, **UNSET),
+    "power": number("The power of `polynomial`.", above=0, max=100, **UNSET),
+    "timescale": whole(
         "The steps in which `inverse_sqrt` falls by the root of two; the warmup's by default.", 1, **UNSET
     ),
-    "min_lr": _number("The lowest learning rate.", min=0, max=1, **UNSET),
-    "min_lr_rate": _number(
+    "min_lr": number("The lowest learning rate.", min=0, max=1, **UNSET),
+    "min_lr_rate": number(
         "The lowest learning rate, as a share of the highest; 0.1 by default.", min=0, max=1, **UNSET
     ),
-    "min_lr_ratio": _number(
-        "The learning rate that a decay ends at, as a share of the highest.", min=0, max=1, **UNSET
-    ),
-    "warmup_lr_rate": _number("Where the warmup begins, as a share of the highest rate.", min=0, max=1, **UNSET),
-    "num_decay_steps": _whole("The steps at the end that decay; a fifth of the run by default.", 1, **UNSET),
-    "warmup_type": _choice("The form of the warmup.", *CURVES, **UNSET),
-    "decay_type": _choice("The form of the decay.", *CURVES, **UNSET),
-    "factor": _number(
+    "min_lr_ratio": number("The learning rate that a decay ends at, as a share of the highest.", min=0, max=1, **UNSET),
+    "warmup_lr_rate": number("Where the warmup begins, as a share of the highest rate.", min=0, max=1, **UNSET),
+    "num_decay_steps": whole("The steps at the end that decay; a fifth of the run by default.", 1, **UNSET),
+    "warmup_type": choice("The form of the warmup.", *CURVES, **UNSET),
+    "decay_type": choice("The form of the decay.", *CURVES, **UNSET),
+    "factor": number(
         "What the learning rate is multiplied by when the loss gets no better.", above=0, below=1, **UNSET
     ),
-    "patience": _whole("Evaluations without a better loss before the rate changes.", 0, **UNSET),
-    "threshold": _number("How much lower a loss has to be to count as better.", min=0, **UNSET),
-    "threshold_mode": _choice("Whether `threshold` is a share of the loss or a difference.", "rel", "abs", **UNSET),
-    "cooldown": _whole("Evaluations to wait after the rate was lowered.", 0, **UNSET),
-    "warmup": _whole("Evaluations to wait after `greedy` raised the rate.", 0, **UNSET),
-    "max_lr": _number(
-        "The highest rate that `greedy` may choose; `learning_rate` by default.", above=0, max=1, **UNSET
-    ),
-    "eps": _number("Changes of the rate that are smaller are not made.", min=0, **UNSET),
-    "smooth": _key("boolean", "Let `greedy` look at the mean of the latest losses.", **UNSET),
-    "window_size": _whole("How many losses that mean is taken of.", 1, **UNSET),
-    "reset_start": _whole("Evaluations at the lowest rate before `greedy` begins anew; 0 is never.", 0, **UNSET),
+    "patience": whole("Evaluations without a better loss before the rate changes.", 0, **UNSET),
+    "threshold": number("How much lower a loss has to be to count as better.", min=0, **UNSET),
+    "threshold_mode": choice("Whether `threshold` is a share of the loss or a difference.", "rel", "abs", **UNSET),
+    "cooldown": whole("Evaluations to wait after the rate was lowered.", 0, **UNSET),
+    "warmup": whole("Evaluations to wait after `greedy` raised the rate.", 0, **UNSET),
+    "max_lr": number("The highest rate that `greedy` may choose; `learning_rate` by default.", above=0, max=1, **UNSET),
+    "eps": number("Changes of the rate that are smaller are not made.", min=0, **UNSET),
+    "smooth": key("boolean", "Let `greedy` look at the mean of the latest losses.", **UNSET),
+    "window_size": whole("How many losses that mean is taken of.", 1, **UNSET),
+    "reset_start": whole("Evaluations at the lowest rate before `greedy` begins anew; 0 is never.", 0, **UNSET),
 }
 
 CHECKPOINTS: Keys = {
-    "every": _whole("Optimizer steps from one checkpoint to the next.", 1, nullable=True, default=None),
-    "keep": _whole("How many of the newest checkpoints stay.", 1, default=2),
-    "minutes": _number("Also save when so many minutes have gone by.", above=0, nullable=True, default=None),
+    "every": whole("Optimizer steps from one checkpoint to the next.", 1, nullable=True, default=None),
+    "keep": whole("How many of the newest checkpoints stay.", 1, default=2),
+    "minutes": number("Also save when so many minutes have gone by.", above=0, nullable=True, default=None),
 }
 
 TRAINING: Keys = {
-    "epochs": _number(
+    "epochs": number(
         "How many times each row is seen; 3 unless `max_steps` is set.", above=0, max=100_000, default_setter="epochs"
     ),
-    "max_steps": _whole(
+    "max_steps": whole(
         "Stop after so many optimizer steps, in place of `epochs`.", 1, 1_000_000_000, nullable=True, default=None
     ),
-    "learning_rate": _number("The highest learning rate.", above=0, max=1, default=2e-4),
-    "scheduler": _choice("How the learning rate changes over the run.", *SCHEDULERS, default="cosine"),
-    "scheduler_settings": _section(
+    "learning_rate": number("The highest learning rate.", above=0, max=1, default=2e-4),
+    "embedding_learning_rate": number(
+        "The rate of `train_embeddings`; a tenth of the other by default.", above=0, max=1, **UNSET
+    ),
+    "scheduler": choice("How the learning rate changes over the run.", *SCHEDULERS, default="cosine"),
+    "scheduler_settings": section(
         "What the scheduler takes beside the length of the run, by its names in transformers.",
         SCHEDULER_SETTINGS,
         default={},
     ),
-    "warmup_ratio": _number("The share of the steps that warm up.", min=0, below=1, default=0.03),
-    "optimizer": _choice("The optimizer, by its name in transformers.", *OPTIMIZERS, default="adamw_torch"),
-    "weight_decay": _number("The weight decay.", min=0, default=0.0),
-    "max_grad_norm": _number("Gradients are scaled down to this norm; 0 leaves them alone.", min=0, default=1.0),
-    "batch_size": _whole("Rows an optimizer step, over all devices.", 1, default=16),
-    "micro_batch_size": _whole_or_auto("Rows a device takes at a time.", 1),
-    "packing": _choice("How short rows share a pass.", "auto", "none", "padding_free", "bfd", default="auto"),
-    "gradient_checkpointing": _switch_or_auto("Compute activations twice to save memory."),
-    "seed": _whole("The seed of everything random.", 0, 2**32 - 1, default=42),
-    "log_every": _whole("Optimizer steps from one logged step to the next.", 1, default=1),
-    "evaluate_every": _whole("Optimizer steps from one evaluation to the next.", 1, nullable=True, default=None),
-    "early_stopping": _section(
+    "warmup_ratio": number("The share of the steps that warm up.", min=0, below=1, default=0.03),
+    "optimizer": choice("The optimizer, by its name in transformers.", *OPTIMIZERS, default="adamw_torch"),
+    "weight_decay": number("The weight decay.", min=0, default=0.0),
+    "max_grad_norm": number("Gradients are scaled down to this norm; 0 leaves them alone.", min=0, default=1.0),
+    "batch_size": whole("Rows an optimizer step, over all devices.", 1, default=16),
+    "micro_batch_size": whole_or_auto("Rows a device takes at a time.", 1),
+    "packing": choice("How short rows share a pass, and documents a row.", *PACKINGS, default="auto"),
+    "gradient_checkpointing": switch_or_auto("Compute activations twice to save memory."),
+    "seed": whole("The seed of everything random.", 0, 2**32 - 1, default=42),
+    "log_every": whole("Optimizer steps from one logged step to the next.", 1, default=1),
+    "evaluate_every": whole("Optimizer steps from one evaluation to the next.", 1, nullable=True, default=None),
+    "early_stopping": section(
         "Stop when a metric of the evaluation rows gets no better; the best checkpoint is the result.",
         EARLY_STOPPING,
         nullable=True,
         default=None,
     ),
-    "checkpoints": _section("When checkpoints are saved, and how many stay.", CHECKPOINTS, default={}),
+    "checkpoints": section("When checkpoints are saved, and how many stay.", CHECKPOINTS, default={}),
 }
 
 DEEPSPEED: Keys = {
-    "zero_stage": _whole_or_auto("What DeepSpeed shares out over the devices.", 0, 3),
-    "offload": _choice("What moves to the host's memory.", "none", "optimizer", "parameters", default="none"),
-    "processes": _whole_or_auto("How many processes train; `auto` is one a device.", 1),
-    "config": _text("A JSON file of DeepSpeed settings, laid over ours.", nullable=True, default=None),
+    "zero_stage": whole_or_auto("What DeepSpeed shares out over the devices.", 0, 3),
+    "offload": choice("What moves to the host's memory.", "none", "optimizer", "parameters", default="none"),
+    "processes": whole_or_auto("How many processes train; `auto` is one a device.", 1),
+    "config": text("A JSON file of DeepSpeed settings, laid over ours.", nullable=True, default=None),
 }
 
 GUARD: Keys = {
-    "without_signal": _number(
+    "without_signal": number(
         "The share of groups whose completions all score the same; above it a run is warned, and a check fails.",
         above=0,
         max=1,
         default=0.9,
     ),
-    "cut": _number("The share of completions that are cut at their longest, likewise.", above=0, max=1, default=0.9),
-    "faults": _number("The share of calls of a reward function that fail, likewise.", above=0, max=1, default=0.2),
+    "cut": number("The share of completions that are cut at their longest, likewise.", above=0, max=1, default=0.9),
+    "faults": number("The share of calls of a reward function that fail, likewise.", above=0, max=1, default=0.2),
 }
 
 GRPO: Keys = {
-    "num_generations": _whole("Completions sampled for a prompt; they are scored against each other.", 2, default=16),
-    "beta": _number("The weight of the distance to the model at the start; 0 leaves it out.", min=0, default=0.001),
-    "temperature": _number("How freely completions are sampled.", above=0, max=100, default=1.0),
-    "top_p": _number("Sample from the likeliest tokens that hold this share together.", above=0, max=1, default=1.0),
-    "top_k": _whole("Sample from so many of the likeliest tokens; 0 is all of them.", 0, default=0),
-    "min_p": _number("Leave out tokens less likely than this share of the likeliest.", min=0, max=1, **UNSET),
-    "repetition_penalty": _number("Above 1, tokens that were there before get less likely.", above=0, default=1.0),
-    "max_prompt_length": _whole_or_auto("The longest prompt, in tokens; `auto` is what the model can take.", 1),
-    "max_completion_length": _whole("The longest completion, in tokens.", 1, default=256),
-    "prefill": _text("Text that every completion begins with, after the chat template.", **UNSET),
-    "loss_type": _choice("The loss, by its name in TRL.", *LOSSES, default="dapo"),
-    "scale_rewards": _choice("Over what rewards are scaled to one spread.", "group", "batch", "none", default="group"),
-    "importance_sampling_level": _choice("What is weighted against the sampling model.", *LEVELS, default="token"),
-    "num_iterations": _whole("Optimizer steps on the same completions.", 1, 100, default=1),
-    "epsilon": _number("How far the policy may move from the one that sampled, downwards.", above=0, default=0.2),
-    "epsilon_high": _number("The same upwards; as `epsilon` by default.", above=0, **UNSET),
-    "delta": _number("The upper bound of two-sided clipping.", above=1, **UNSET),
-    "mask_truncated_completions": _switch("Learn nothing from completions that were cut.", False),
-    "top_entropy_quantile": _number("Learn from this share of the least certain tokens.", above=0, max=1, default=1.0),
-    "engine": _choice("What writes the completions.", "auto", "transformers", "vllm", default="auto"),
-    "reward_workers": _whole_or_auto("Calls of reward functions at a time; `auto` is one a core.", 1, 1024),
-    "max_faults_in_a_row": _whole("Calls of one reward that may fail in a row before the run ends.", 1, default=100),
-    "guard": _section("When a run that learns nothing is pointed out.", GUARD, default={}),
+    "num_generations": whole("Completions sampled for a prompt; they are scored against each other.", 2, default=16),
+    "beta": number("The weight of the distance to the model at the start; 0 leaves it out.", min=0, default=0.001),
+    "temperature": number("How freely completions are sampled.", above=0, max=100, default=1.0),
+    "top_p": number("Sample from the likeliest tokens that hold this share together.", above=0, max=1, default=1.0),
+    "top_k": whole("Sample from so many of the likeliest tokens; 0 is all of them.", 0, default=0),
+    "min_p": number("Leave out tokens less likely than this share of the likeliest.", min=0, max=1, **UNSET),
+    "repetition_penalty": number("Above 1, tokens that were there before get less likely.", above=0, default=1.0),
+    "max_prompt_length": whole_or_auto("The longest prompt, in tokens; `auto` is what the model can take.", 1),
+    "max_completion_length": whole("The longest completion, in tokens.", 1, default=256),
+    "prefill": text("Text that every completion begins with, after the chat template.", **UNSET),
+    "loss_type": choice("The loss, by its name in TRL.", *LOSSES, default="dapo"),
+    "scale_rewards": choice("Over what rewards are scaled to one spread.", "group", "batch", "none", default="group"),
+    "importance_sampling_level": choice("What is weighted against the sampling model.", *LEVELS, default="token"),
+    "num_iterations": whole("Optimizer steps on the same completions.", 1, 100, default=1),
+    "epsilon": number("How far the policy may move from the one that sampled, downwards.", above=0, default=0.2),
+    "epsilon_high": number("The same upwards; as `epsilon` by default.", above=0, **UNSET),
+    "delta": number("The upper bound of two-sided clipping.", above=1, **UNSET),
+    "mask_truncated_completions": switch("Learn nothing from completions that were cut.", False),
+    "top_entropy_quantile": number("Learn from this share of the least certain tokens.", above=0, max=1, default=1.0),
+    "engine": choice("What writes the completions.", "auto", "transformers", "vllm", default="auto"),
+    "reward_workers": whole_or_auto("Calls of reward functions at a time; `auto` is one a core.", 1, 1024),
+    "max_faults_in_a_row": whole("Calls of one reward that may fail in a row before the run ends.", 1, default=100),
+    "guard": section("When a run that learns nothing is pointed out.", GUARD, default={}),
 }
 
-REWARD = _key(
+REWARD = key(
     "mapping",
     "A reward function and how it is run.",
     schema={
-        "use": _text("The name of a reward that ships with Tunesmith, in place of `file`.", **UNSET),
-        "file": _text("The Python file that holds the function.", **UNSET),
-        "function": _text("The function's name; the only one of the file by default.", **UNSET),
-        "name": _text("What it is called in metrics; the function's name by default.", pattern=NAME, **UNSET),
-        "weight": _number("What its score is multiplied by in the total.", default=1.0),
-        "timeout": _number("Seconds that a call may take.", above=0, max=86_400, default=10.0),
-        "on_error": _choice("What a call that fails scores.", "zero", "skip", "fail", default="zero"),
-        "memory": _number("GiB of memory that a call may take.", above=0, max=65_536, default=2.0),
-        "options": _key("mapping", "The function's keyword-only parameters.", default={}),
-        "strings": _switch("Hand every column over as text, as Predibase does.", False),
-        "secrets": _key(
+        "use": text("The name of a reward that ships with Tunesmith, in place of `file`.", **UNSET),
+        "file": text("The Python file that holds the function.", **UNSET),
+        "function": text("The function's name; the only one of the file by default.", **UNSET),
+        "name": text("What it is called in metrics; the function's name by default.", pattern=NAME, **UNSET),
+        "weight": number("What its score is multiplied by in the total.", default=1.0),
+        "timeout": number("Seconds that a call may take.", above=0, max=86_400, default=10.0),
+        "on_error": choice("What a call that fails scores.", "zero", "skip", "fail", default="zero"),
+        "memory": number("GiB of memory that a call may take.", above=0, max=65_536, default=2.0),
+        "options": key("mapping", "The function's keyword-only parameters.", default={}),
+        "strings": switch("Hand every column over as text, as Predibase does.", False),
+        "secrets": key(
             "list",
             "Environment variables that the function may see.",
             unique=True,
-            schema=_text("The name of a variable.", pattern=VARIABLE),
+            schema=text("The name of a variable.", pattern=VARIABLE),
             default=[],
         ),
-        "requirements": _key(
+        "requirements": key(
             ["list", "text"],
             "Packages that the function needs: a list of them, or a requirements file.",
             filled=True,
-            schema=_text("A package, as pip takes it."),
+            schema=text("A package, as pip takes it."),
             **UNSET,
         ),
-        "reload": _switch("Take up a file that is saved while the run goes on.", True),
+        "reload": switch("Take up a file that is saved while the run goes on.", True),
     },
 )
 
 EVALUATION: Keys = {
-    "metrics": _key(
+    "metrics": key(
         "list",
         "What is measured on the evaluation rows.",
         filled=True,
         unique=True,
-        schema=_choice("A metric.", *METRICS),
+        schema=choice("A metric.", *METRICS),
         default=["loss", "perplexity", "exact_match"],
     ),
-    "rewards": _key(
+    "rewards": key(
         "list",
         "Reward functions that score the answers too, as `rewards` of GRPO names them.",
         filled=True,
         schema=REWARD,
         **UNSET,
     ),
-    "json_schema": _text("The file of the JSON Schema that the metric `json_schema` holds answers to.", **UNSET),
-    "samples": _whole("Evaluation rows to write completions for.", 0, default=20),
-    "max_new_tokens": _whole("The longest completion written, in tokens.", 1, default=256),
-    "baseline": _switch("Score the base model on the same rows.", True),
+    "json_schema": text("The file of the JSON Schema that the metric `json_schema` holds answers to.", **UNSET),
+    "samples": whole("Evaluation rows to write completions for.", 0, default=20),
+    "max_new_tokens": whole("The longest completion written, in tokens.", 1, default=256),
+    "baseline": switch("Score the base model on the same rows.", True),
 }
 
 HUB: Keys = {
-    "repository": _text("The repository to push to, as `owner/name`.", required=True, pattern=REPOSITORY),
-    "private": _switch("Make the repository private when it is new.", True),
-    "revision": _text("The branch to push to.", default="main"),
+    "repository": text("The repository to push to, as `owner/name`.", required=True, pattern=REPOSITORY),
+    "private": switch("Make the repository private when it is new.", True),
+    "revision": text("The branch to push to.", default="main"),
 }
 
 OUTPUT: Keys = {
-    "directory": _text("Where runs are written, each to a directory of its own name.", default="outputs"),
-    "hub": _section("Push the adapter to the Hub.", HUB, nullable=True, default=None),
+    "directory": text("Where runs are written, each to a directory of its own name.", default="outputs"),
+    "hub": section("Push the adapter to the Hub.", HUB, nullable=True, default=None),
 }
 
 TRACKING: Keys = {
-    "tensorboard": _switch("Write TensorBoard files.", False),
-    "wandb": _text("The Weights & Biases project to log to.", nullable=True, default=None),
-    "mlflow": _text("The MLflow experiment to log to.", nullable=True, default=None),
-    "trackio": _text("The Trackio project to log to.", nullable=True, default=None),
+    "tensorboard": switch("Write TensorBoard files.", False),
+    "wandb": text("The Weights & Biases project to log to.", nullable=True, default=None),
+    "mlflow": text("The MLflow experiment to log to.", nullable=True, default=None),
+    "trackio": text("The Trackio project to log to.", nullable=True, default=None),
 }
 
 KEYS: Keys = {
-    "version": _key("integer", "The version of the recipe format.", allowed=[1], default=1),
-    "name": _text("The name of the run's directory and of the model card.", pattern=NAME),
-    "task": _choice("What the model is trained for.", *TASKS, required=True),
-    "model": _section("The base model.", MODEL, required=True),
-    "dataset": _section("What the model learns from.", DATASET, required=True),
-    "adapter": _section("The adapter that is trained.", ADAPTER, default={}),
-    "training": _section("How it is trained.", TRAINING, default={}),
-    "grpo": _section("How completions are sampled and learned from.", GRPO, default={}),
-    "rewards": _key("list", "What completions are paid for.", filled=True, schema=REWARD, nullable=True, default=None),
-    "deepspeed": _section("How the work is shared out.", DEEPSPEED, default={}),
-    "evaluation": _section("How the result is measured.", EVALUATION, default={}),
-    "output": _section("Where the result goes.", OUTPUT, default={}),
-    "tracking": _section("Where metrics are logged beside the run's own files.", TRACKING, default={}),
+    "version": key("integer", "The version of the recipe format.", allowed=[1], default=1),
+    "name": text("The name of the run's directory and of the model card.", pattern=NAME),
+    "task": choice("What the model is trained for.", *TASKS, required=True),
+    "model": section("The base model.", MODEL, required=True),
+    "dataset": section("What the model learns from.", DATASET, required=True),
+    "adapter": section("The adapter that is trained.", ADAPTER, default={}),
+    "training": section("How it is trained.", TRAINING, default={}),
+    "grpo": section("How completions are sampled and learned from.", GRPO, default={}),
+    "rewards": key("list", "What completions are paid for.", filled=True, schema=REWARD, nullable=True, default=None),
+    "deepspeed": section("How the work is shared out.", DEEPSPEED, default={}),
+    "evaluation": section("How the result is measured.", EVALUATION, default={}),
+    "output": section("Where the result goes.", OUTPUT, default={}),
+    "tracking": section("Where metrics are logged beside the run's own files.", TRACKING, default={}),
 }

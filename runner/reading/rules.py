@@ -18,7 +18,7 @@ from runner.reading.source import Path, Places, closest
 from runner.schedule import BY_EVALUATION, WITHOUT_WARMUP
 from runner.scores.metrics import GENERATED, LOWER_IS_BETTER, SCHEMA
 
-COLUMNS_OF_FORMAT = {"prompt_completion": ("prompt", "completion"), "messages": ("messages",)}
+COLUMNS_OF_FORMAT = {"prompt_completion": ("prompt", "completion"), "messages": ("messages",), "text": ("text",)}
 
 
 def problems(values: dict[str, Any], places: Places, wrong: set[Path]) -> list[Problem]:
@@ -77,6 +77,34 @@ def _continued(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
         if settings.written(key):
             message = f"`{key}` is that of the adapter in `{keys[0]}`, and cannot be chosen again"
             yield settings.problem((key,), message, "leave it out")
+
+
+def _full(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    """All weights are trained: nothing of an adapter is left to choose, and quantised weights cannot be."""
+    if settings[keys[0]] != "full":
+        return
+    if settings[keys[1]] != "none":
+        message = f"`adapter.type: full` trains all weights, and `model.quantization: {settings[keys[1]]}` freezes them"
+        yield settings.problem(keys[:2], message, "take `quantization` away, or use `adapter.type: qlora`")
+    for key in keys[2:]:
+        if settings.written(key) and settings[key] not in (None, False):
+            message = f"`{key}` means nothing to `adapter.type: full`"
+            yield settings.problem((key,), message, "leave it out: all weights are trained, and there is no adapter")
+
+
+def _add_tokens(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    """A new token means nothing until its embedding is learned."""
+    tokens, kind, trained, continued = (settings[key] for key in keys)
+    if tokens and kind != "full" and not trained and continued is None:
+        hint = "set `adapter.train_embeddings: true`, or `adapter.type: full`"
+        yield settings.problem(keys[:2], "`model.add_tokens` adds embeddings, and none are trained", hint)
+
+
+def _embedding_rate(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    rate, trained, continued = (settings[key] for key in keys)
+    if rate is not None and not trained and continued is None:
+        message = "`training.embedding_learning_rate` is set, and no embeddings are trained"
+        yield settings.problem(keys[:2], message, "set `adapter.train_embeddings: true`, or take the rate away")
 
 
 def _offload(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
@@ -185,6 +213,8 @@ def _columns(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
             blocks.append((("dataset", key, index, "columns"), item["columns"], item["format"] or ""))
     for path, columns, kind in blocks:
         kind = kind or settings["dataset.format"]
+        if kind == "auto" and settings["task"] == "continued_pretraining":
+            kind = "text"
         taken: dict[str, str] = {}
         for role, column in (columns or {}).items():
             written = closest(settings.places, (*path, role))
@@ -230,9 +260,24 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
             "adapter.alpha",
             "adapter.dropout",
             "adapter.target_modules",
+            "adapter.train_embeddings",
         ),
         _continued,
     ),
+    (
+        (
+            "adapter.type",
+            "model.quantization",
+            "adapter.rank",
+            "adapter.alpha",
+            "adapter.dropout",
+            "adapter.target_modules",
+            "adapter.train_embeddings",
+        ),
+        _full,
+    ),
+    (("model.add_tokens", "adapter.type", "adapter.train_embeddings", "adapter.continue_from"), _add_tokens),
+    (("training.embedding_learning_rate", "adapter.train_embeddings", "adapter.continue_from"), _embedding_rate),
 )
 
 

@@ -15,7 +15,8 @@ from typing import Any
 from cerberus import TypeDefinition, Validator
 from cerberus.errors import BaseErrorHandler, ErrorDefinition, ValidationError
 
-from runner.reading.keys import GRPO_STEPS, KEYS, TASK_DEFAULTS, Definition, Keys
+from runner.reading.keys import FULL_RATE, GRPO_STEPS, KEYS, TASK_DEFAULTS
+from runner.reading.kinds import Definition, Keys
 from runner.reading.source import Path
 
 RULE_NAMES = {0x02: "required", 0x03: "unknown"}  # Cerberus names the first oddly, and the second not at all
@@ -125,6 +126,9 @@ def _with_task_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
         block = laid_out.setdefault(section, {})
         if isinstance(block, dict):
             block.setdefault(name, default)
+    kind = laid_out["adapter"].get("type") if isinstance(laid_out.get("adapter"), dict) else None
+    if kind == "full" and isinstance(laid_out.setdefault("training", {}), dict):
+        laid_out["training"].setdefault("learning_rate", FULL_RATE)
     if task == "grpo" and isinstance(laid_out["adapter"], dict):
         laid_out["adapter"].setdefault("alpha", laid_out["adapter"]["rank"])
     if task == "grpo" and isinstance(laid_out["training"], dict) and laid_out["training"].get("epochs") is None:

@@ -10,7 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from runner.reading.keys import KEYS, LARGEST, TASKS, Definition, Keys
+from runner.reading.keys import KEYS, TASKS
+from runner.reading.kinds import LARGEST, Definition, Keys
 from runner.reading.schema import block, types
 
 FILE = Path(__file__).parents[2] / "recipes" / "schema.json"

@@ -8,7 +8,7 @@ from typing import Any
 from runner import secrets
 from runner.errors import Place, Problem, listed
 from runner.nearest import bare, nearest
-from runner.reading import keys, schema, syntax
+from runner.reading import keys, kinds, schema, syntax
 from runner.reading.schema import Failure
 from runner.reading.source import Path, Places, closest
 
@@ -177,7 +177,7 @@ def _meant(name: str, path: Path) -> str | None:
     return f"the keys here are {listed(here)}" if len(here) <= MOST_LISTED else None
 
 
-def _broken(failure: Failure, definition: keys.Definition, places: Places) -> tuple[str, str | None]:
+def _broken(failure: Failure, definition: kinds.Definition, places: Places) -> tuple[str, str | None]:
     """The rest of the sentence after the key, and a hint."""
     value, rule = failure.value, failure.rule
     if rule == "nullable":
@@ -195,14 +195,14 @@ def _broken(failure: Failure, definition: keys.Definition, places: Places) -> tu
     return f"must be {_bounds(definition)}, found {found(value)}", None
 
 
-def _remedy(failure: Failure, definition: keys.Definition) -> str:
+def _remedy(failure: Failure, definition: kinds.Definition) -> str:
     if definition.get("required") or isinstance(failure.path[-1], int):
         return "give it a value"
     given = "keys" if "mapping" in schema.types(definition) else "a value"
     return f"give it {given}, or take `{failure.path[-1]}` away for the default"
 
 
-def _wanted(definition: keys.Definition) -> str:
+def _wanted(definition: kinds.Definition) -> str:
     if "allowed" in definition:
         allowed = definition["allowed"]
         if len(allowed) == 1:
@@ -220,7 +220,7 @@ def _wanted(definition: keys.Definition) -> str:
     return options[0] if len(options) == 1 else ", ".join(options[:-1]) + f" or {options[-1]}"
 
 
-def _hint(value: Any, definition: keys.Definition) -> str | None:
+def _hint(value: Any, definition: kinds.Definition) -> str | None:
     types = schema.types(definition)
     if isinstance(value, str):
         return _hint_for_text(value, definition, types)
@@ -239,7 +239,7 @@ def _hint(value: Any, definition: keys.Definition) -> str | None:
     return None
 
 
-def _hint_for_text(value: str, definition: keys.Definition, types: list[str]) -> str | None:
+def _hint_for_text(value: str, definition: kinds.Definition, types: list[str]) -> str | None:
     choices = [*definition.get("allowed", ()), *definition.get("words", ())]
     similar = nearest(value, [choice for choice in choices if isinstance(choice, str)])
     if similar:
@@ -263,10 +263,10 @@ def _hint_for_text(value: str, definition: keys.Definition, types: list[str]) ->
     return None
 
 
-def _bounds(definition: keys.Definition) -> str:
+def _bounds(definition: kinds.Definition) -> str:
     low, high = definition.get("min"), definition.get("max")
     above, below = definition.get("above"), definition.get("below")
-    if high == keys.LARGEST:
+    if high == kinds.LARGEST:
         high = None
     if low is not None and high is not None:
         return f"from {low} to {high}"

@@ -5,7 +5,7 @@ Each rule names the keys that it looks at, as those of `rules.py` do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from runner.errors import Problem, listed
 from runner.reading.keys import CALLING_FORMATS, SECTION_TASKS
@@ -19,17 +19,28 @@ NOT_GRPO = {
     "dataset.learn": "completions are sampled, and all of their tokens are learned from",
     "dataset.max_length": "set `grpo.max_prompt_length` and `grpo.max_completion_length`",
     "training.packing": "completions are not packed",
+    "adapter.train_embeddings": "leave it out: completions are sampled from the embeddings that the base model has",
     "training.early_stopping": "leave it out: a run ends after its steps, and checkpoints are kept",
     "training.evaluate_every": "leave it out: held-out prompts are scored at the end",
 }
+# The same of `task: continued_pretraining`.
+NOT_TEXT = {
+    "dataset.learn": "leave it out: every token of a document is learned",
+    "dataset.apply_chat_template": "leave it out: documents are learned as they are written",
+    "evaluation.samples": "leave it out: held-out documents are scored by their loss, and nobody is asked a question",
+    "evaluation.max_new_tokens": "leave it out: held-out documents are scored by their loss, and nothing is written",
+}
+OWN_PACKINGS = ("wrapped", "document")  # of `task: continued_pretraining`
 CLIPPED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")  # that TRL bounds on both sides
 LARGEST_RANK = 512  # of an adapter that vLLM takes
 FORMATS_OF_TASKS: dict[str, tuple[str, ...]] = {
     "sft": ("prompt_completion", "messages"),
     "grpo": ("prompt",),
+    "continued_pretraining": ("text",),
     "function_calling": CALLING_FORMATS,
 }
 FORMAT_HINTS = {
+    "continued_pretraining": "its rows have a `text`; prompts, completions and messages belong to `task: sft`",
     "grpo": "its rows have a `prompt`, and any columns that rewards need",
     "function_calling": f"its formats are {listed(CALLING_FORMATS)}; `auto` tells them apart",
 }
@@ -45,11 +56,19 @@ def _section(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
 
 
 def _not_grpo(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
-    if settings["task"] != "grpo":
+    return _meaningless(settings, "grpo", NOT_GRPO)
+
+
+def _not_text(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    return _meaningless(settings, "continued_pretraining", NOT_TEXT)
+
+
+def _meaningless(settings: Settings, task: str, hints: Mapping[str, str]) -> Iterator[Problem]:
+    if settings["task"] != task:
         return
-    for key in keys:
+    for key, hint in hints.items():
         if settings.written(key) and settings[key] is not None:
-            yield settings.problem((key,), f"`{key}` means nothing to `task: grpo`", NOT_GRPO[key])
+            yield settings.problem((key,), f"`{key}` means nothing to `task: {task}`", hint)
 
 
 def _rewards(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
@@ -199,10 +218,33 @@ def _overflow(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
         yield settings.problem(keys, f"a prompt cannot be shortened, and `dataset.overflow` is `{value}`", "use `drop`")
 
 
+def _packing(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    """Ways of packing are of documents or of rows; and joined documents leave nothing over."""
+    task, packing = settings["task"], settings[keys[0]]
+    message = f"`packing: {packing}` is none of `task: {task}`"
+    if task == "continued_pretraining":
+        if packing not in ("auto", *OWN_PACKINGS):
+            hint = "`wrapped` joins documents and cuts them into full rows, `document` keeps them apart"
+            yield settings.problem(keys[:1], message, hint)
+        elif packing != "document" and settings.written(keys[1]):
+            hint = "documents are joined, and every token has a place; `training.packing: document` keeps them apart"
+            yield settings.problem(keys[1:], "`dataset.overflow` means nothing where rows are wrapped", hint)
+    elif packing in OWN_PACKINGS and task != "grpo":
+        yield settings.problem(keys[:1], message, "it packs the documents of `task: continued_pretraining`")
+
+
+def _full(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    if settings["task"] == "grpo" and settings[keys[0]] == "full":
+        message = "`adapter.type: full` is none of `task: grpo`, which samples from an adapter over a fixed model"
+        yield settings.problem(keys, message, "use `lora`; with a high `rank` it learns as much from rewards")
+
+
 RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("grpo",), _section),
     (("rewards",), _section),
     (tuple(NOT_GRPO), _not_grpo),
+    (tuple(NOT_TEXT), _not_text),
+    (("training.packing", "dataset.overflow"), _packing),
     (("rewards",), _rewards),
     (("evaluation.rewards", "evaluation.samples"), _measured_rewards),
     (("training.batch_size", "grpo.num_generations"), _grpo_batch),
@@ -210,6 +252,7 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("grpo.loss_type", "grpo.importance_sampling_level"), _grpo_loss),
     (("grpo.loss_type", "grpo.epsilon", "grpo.epsilon_high", "grpo.delta"), _grpo_bounds),
     (("grpo.engine", "adapter.type", "adapter.rank", "model.quantization"), _grpo_engine),
+    (("adapter.type",), _full),
     (("evaluation.metrics",), _metrics),
     (("dataset.train", "dataset.evaluation", "dataset.format"), _formats),
     (("dataset.apply_chat_template",), _template),

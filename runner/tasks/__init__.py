@@ -6,4 +6,9 @@ from types import ModuleType
 
 from runner.tasks import grpo, sft
 
-TASKS: dict[str, ModuleType] = {"sft": sft, "function_calling": sft, "grpo": grpo}
+TASKS: dict[str, ModuleType] = {
+    "sft": sft,
+    "function_calling": sft,
+    "continued_pretraining": sft,  # the same loss and order, over rows of which every token is learned
+    "grpo": grpo,
+}

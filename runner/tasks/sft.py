@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from array import array
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -12,36 +13,50 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from peft import PeftModel
 from torch import distributed
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from runner import asked, batches, isolation, learned_head, training
+from runner.adapters import embeddings
 from runner.adapters.attached import attached
 from runner.batches import FILLER, MicroBatches, Order
+from runner.choices import LAID_TOGETHER
 from runner.errors import Problem, RunError
 from runner.plan import Plan
 from runner.scores.metrics import GENERATED
 from runner.text.encoding import NOT_LEARNED
+from runner.token_rows import TokenRows
 
 
 class Trainer(SFTTrainer):
     """TRL's trainer over rows that are tokenised already, in the order that `batches` lays down."""
 
-    def __init__(self, plan: Plan, rank: int, *positional: Any, **named: Any) -> None:
-        super().__init__(*positional, **named)
+    def __init__(self, plan: Plan, rank: int, train: Any, evaluation: Any, **named: Any) -> None:
+        # TRL takes a `datasets.Dataset` and nothing else, of which it looks at the first row alone.
+        first = Dataset.from_list([{name: train[0][name] for name in ("input_ids", "labels")}])
+        super().__init__(train_dataset=first, eval_dataset=None if evaluation is None else first, **named)
+        self.train_dataset, self.eval_dataset = train, evaluation
         self.plan, self.rank = plan, rank
         self.counted: Iterator[tuple[int, int]] | None = None  # tokens and learned tokens of the steps to come
         # The loss is divided by the learned tokens of the whole step here, whatever the model's forward accepts.
         self.model_accepts_loss_kwargs = True
-        base = self.model.get_base_model()
+        base = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
         self.learned_only = plan.device == "cpu" and learned_head.fits(base)
         if self.learned_only:
             learned_head.add(base)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         return self._loader(self.train_dataset, MicroBatches(order(self.plan, self.train_dataset), self.rank))
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        new = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if new and self.plan.recipe.adapter.train_embeddings:
+            embeddings.give_rate(optimizer, model or self.model, embeddings.rate(self.plan.recipe.training))
+        return optimizer
 
     def compute_loss(
         self,
@@ -159,7 +174,7 @@ class Rows(torch.utils.data.Dataset[Any]):
 
 def _tokens(plan: Plan, rows: Any) -> Iterator[tuple[int, int]]:
     """For each step, the tokens that its rows hold and how many of them are learned."""
-    ordered, learned = order(plan, rows), list(rows["learned"])
+    ordered, learned = order(plan, rows), array("I", rows["learned"])
     for step in batches.steps(ordered):
         yield sum(ordered.lengths[row] for row in step), sum(learned[row] for row in step)
 
@@ -168,7 +183,7 @@ def order(plan: Plan, rows: Any) -> Order:
     """The order in which a run takes its prepared rows."""
     assert plan.steps is not None
     return Order(
-        lengths=list(rows["length"]),  # a column is slow to ask row by row
+        lengths=array("I", rows["length"]),  # a column is slow to ask row by row
         batch_size=plan.batch.effective,
         micro=plan.batch.micro,
         processes=plan.processes,
@@ -181,15 +196,15 @@ def order(plan: Plan, rows: Any) -> Order:
 def trainer(
     plan: Plan,
     tokenizer: PreTrainedTokenizerBase,
-    train: Dataset,
-    evaluation: Dataset | None,
+    train: Dataset | TokenRows,
+    evaluation: Dataset | TokenRows | None,
     folder: Path,
     rank: int,
     step: int,
     stack: ExitStack,
 ) -> Trainer:
     """A trainer that is ready to run: base model, new or continued adapter, DeepSpeed's settings."""
-    packed = plan.packing.value in ("padding_free", "bfd")
+    packed = plan.packing.value in LAID_TOGETHER
     settings = SFTConfig(
         **training.arguments(plan, folder),
         max_length=None,
@@ -207,8 +222,8 @@ def trainer(
         rank,
         model=base,
         args=settings,
-        train_dataset=train,
-        eval_dataset=evaluation,
+        train=train,
+        evaluation=evaluation,
         processing_class=tokenizer,
         peft_config=adapter,
         callbacks=callbacks,

@@ -10,14 +10,14 @@ from typing import Any
 
 from runner import recipe
 from runner.data.dataset import MOST_SHOWN, Ledger, Rejected, Sample
-from runner.data.examples import Question
+from runner.data.examples import Document, Question
 from runner.errors import DataError, Place, Problem
 from runner.text import templates, tokens
 from runner.text.templates import Refused, Rendered
 from runner.text.tokens import Tokens
+from runner.token_rows import NOT_LEARNED as NOT_LEARNED
 
 AT_ONCE = 512  # rows given to the tokenizer in one call
-NOT_LEARNED = -100  # the label of a token whose loss does not count, as torch and transformers know it
 
 REFUSED = "no mask can be proved"  # the reasons of the ledger
 TOO_LONG = "longer than max_length"
@@ -80,7 +80,7 @@ def encode(samples: Sequence[Sample], tokenizer: Any, settings: recipe.Dataset, 
         for sample in some:
             try:
                 example = sample.example
-                assert not isinstance(example, Question), "bare prompts are asked, and not learned"
+                assert not isinstance(example, Question | Document), "they are not learned as prompt and answer"
                 rendered.append((sample, templates.render(example, tokenizer, settings.learn, with_template)))
             except Refused as refused:
                 reject(encoded, sample, refused, settings)
