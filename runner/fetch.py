@@ -43,9 +43,13 @@ def adapter(name: str) -> Path:
     """The directory of an adapter: the one that is named, or the files of a Hub id. Raises as `model` does."""
     if Path(name).is_dir():
         return Path(name).resolve()
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
 
-    return Path(_get("adapter", name, None, lambda: snapshot_download(name, allow_patterns=ADAPTER_FILES)))
+    def fetched() -> str:
+        HfApi().model_info(name)  # which says why there is none; `snapshot_download` only that it has no files
+        return str(snapshot_download(name, allow_patterns=ADAPTER_FILES))
+
+    return Path(_get("adapter", name, None, fetched))
 
 
 def _get(what: str, name: str, revision: str | None, fetched: Callable[[], str]) -> str:
