@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,11 @@ COMPLETIONS, REWARDS = "completions.jsonl", "rewards.jsonl"
 
 
 class Log:
-    """The two files of a run, and how many faults each reward has had. Without `sampled`, the second file alone."""
+    """The two files of a run. Without `sampled`, the second file alone."""
 
     def __init__(self, directory: Path, sampled: bool = True) -> None:
         self._completions = _opened(directory / COMPLETIONS) if sampled else None
         self._rewards = _opened(directory / REWARDS)
-        self.faults: Counter[str] = Counter()
 
     def completion(self, line: Mapping[str, Any]) -> None:
         """One sampled completion with its scores."""
@@ -32,8 +30,6 @@ class Log:
 
     def told(self, event: Mapping[str, Any]) -> None:
         """Something that the pool of rewards says: what was printed, a fault, a file that was taken up again."""
-        if event.get("kind") == "fault":
-            self.faults[str(event.get("reward"))] += 1
         _append(self._rewards, event)
 
     def close(self) -> None:

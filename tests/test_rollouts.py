@@ -41,12 +41,6 @@ def test_half_a_character_and_what_json_does_not_know(tmp_path: Path, log: Log) 
     assert lines(tmp_path / REWARDS)[0]["metrics"]["path"] == str(tmp_path)
 
 
-def test_faults_are_counted_by_reward(log: Log) -> None:
-    for kind, reward in (("fault", "a"), ("fault", "a"), ("printed", "a"), ("fault", "b")):
-        log.told({"kind": kind, "reward": reward, "step": 1})
-    assert log.faults == {"a": 2, "b": 1}
-
-
 def test_a_run_that_goes_on_keeps_what_was_before_it(tmp_path: Path) -> None:
     for steps in ((1, 2, 3), (3, 4)):
         rollouts.truncate(tmp_path, steps[0] - 1)
