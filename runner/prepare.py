@@ -22,7 +22,7 @@ import datasets
 
 import runner
 from runner import microbatch, model
-from runner.data import dataset
+from runner.data import dataset, held_out
 from runner.data.dataset import Data, Rejected, Sample
 from runner.data.examples import Chat, Question
 from runner.errors import DataError, Problem
@@ -33,10 +33,14 @@ from runner.text.encoding import Encoded
 from runner.text.templates import Refused
 
 
-def run(plan: Plan) -> None:
-    """Prepare what the plan's run learns from, unless that is there already. Raises DataError."""
+def run(plan: Plan, held_out_only: bool = False) -> None:
+    """Prepare what the plan's run learns from and is scored on, unless that is there already. Raises DataError.
+
+    With `held_out_only` there is nothing to learn: rows to train on are left out before they are encoded.
+    """
     settings, directory = plan.recipe.dataset, Path(plan.directory)
-    data = dataset.read(settings, plan.recipe.training.seed)
+    read = held_out.read if held_out_only else dataset.read
+    data = read(settings, plan.recipe.training.seed)
     tokenizer = model.tokenizer(plan.recipe.model)
     key = _key(plan, data, tokenizer)
     target = directory / "prepared"
@@ -58,7 +62,7 @@ def encode(plan: Plan, data: Data, tokenizer: Any) -> tuple[Encoded, Encoded]:
 
     train, evaluation = encoded(data.train), encoded(data.evaluation)
     encoding.raise_faults((train, evaluation))
-    if not train.rows:
+    if data.train and not train.rows:
         raise DataError(Problem("no row is left to learn from", hint="`rejects.jsonl` says why each was left out"))
     return train, evaluation
 
@@ -73,9 +77,10 @@ def _prepare(plan: Plan, data: Data, tokenizer: Any, key: str, directory: Path) 
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     rows = _table(train)
-    if plan.packing.value == "bfd":
+    if plan.packing.value == "bfd" and train.rows:
         rows = _packed(rows, int(plan.max_length.value))
-    rows.save_to_disk(str(unfinished / "train"))
+    if train.rows:
+        rows.save_to_disk(str(unfinished / "train"))
     if evaluation.rows:
         _table(evaluation).save_to_disk(str(unfinished / "evaluation"))
     asked = {} if plan.recipe.grpo else _questions(plan, data.evaluation, tokenizer)
@@ -89,7 +94,7 @@ def _prepare(plan: Plan, data: Data, tokenizer: Any, key: str, directory: Path) 
         "calls": data.ledger.calls,
         "template": encoding.uses_template(plan.recipe.dataset, tokenizer),
         "train": _counts(train, len(rows)),
-        "lengths": microbatch.quantiles(rows["length"]),
+        "lengths": microbatch.quantiles(rows["length"] if train.rows else [len(row.ids) for row in evaluation.rows]),
         "evaluation": _counts(evaluation, len(evaluation.rows)),
     }
     (unfinished / "prepared.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
 """The main path right of the torch line: one stage of a settled plan, in one process of possibly several.
 
-    python -m runner.worker prepare|rehearse|train|evaluate|reply plan.json
+    python -m runner.worker prepare|hold_out|rehearse|train|evaluate|score|reply plan.json
 
 The supervisor starts it with RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set. A fault that a person can
 put right is written to the file that TUNESMITH_FAULT names, and the process exits with the fault's own code.
@@ -65,10 +65,10 @@ def _run(stage: str, plan: Plan, stop: Stop) -> None:
     import logging
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    if stage == "prepare":
+    if stage in ("prepare", "hold_out"):
         from runner import prepare
 
-        prepare.run(plan)
+        prepare.run(plan, held_out_only=stage == "hold_out")
     elif stage == "rehearse":
         from runner import rehearse
 
@@ -87,7 +87,7 @@ def _run(stage: str, plan: Plan, stop: Stop) -> None:
     else:
         from runner import evaluate
 
-        evaluate.run(plan)
+        evaluate.again(plan) if stage == "score" else evaluate.run(plan)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -1,0 +1,163 @@
+"""What an evaluation asks for on the command line, laid over the recipe of a run or of an adapter from elsewhere.
+
+All of it is checked as a recipe is, so that faults come at once, each with the option that it stands in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from runner import secrets, subject
+from runner.errors import Place, Problem, RecipeError, listed
+from runner.nearest import nearest
+from runner.reading import check, overrides, paths, written
+from runner.reading.keys import TASKS
+from runner.reading.source import Places, Source, Written
+from runner.recipe import Recipe
+from runner.scores.metrics import SCHEMA
+from runner.subject import Named
+
+BLOCKS = ("evaluation", "dataset")  # whose keys can be laid over
+DATA_KEYS = (["dataset", "train"], ["dataset", "evaluation"])  # which `--data` has the place of
+NO_DATA = "name rows with `--data rows.jsonl`: a file, a pattern, a directory or a Hub id"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of the command line; what is None is as in the run, or as it is by default."""
+
+    subject: str
+    data: tuple[str, ...] = ()  # as they are written; relative paths are relative to the working directory
+    format: str | None = None
+    task: str | None = None
+    base: str | None = None
+    metrics: str | None = None  # parted by commas
+    samples: int | None = None
+    max_new_tokens: int | None = None
+    baseline: bool = True
+    output: str | None = None
+    overrides: tuple[str, ...] = ()
+
+
+def task(asked: Asked, is_run: bool) -> str:
+    """The task that an adapter from elsewhere is of. Raises RecipeError for one that it cannot be of."""
+    place = Place("--task")
+    known = [name for name in TASKS if name != "grpo"]
+    if asked.task is not None and is_run:
+        hint = "leave `--task` out: it is for adapters from elsewhere"
+        raise RecipeError(Problem(f"`{asked.subject}` is a run, which has a task of its own", place, hint))
+    if asked.task == "grpo":
+        hint = "name a run's directory, such as `outputs/demo`, or score answers with `--set evaluation.rewards=[…]`"
+        raise RecipeError(Problem("`--task grpo` needs rewards, and an adapter names none", place, hint))
+    if asked.task not in (None, *known):
+        similar = nearest(asked.task, known)
+        hint = f"write `{similar}`" if similar else f"the tasks are {listed(known)}"
+        raise RecipeError(Problem(f"there is no task `{asked.task}`", place, hint))
+    return asked.task or "sft"
+
+
+def settle(asked: Asked, named: Named) -> Recipe:
+    """The recipe that the evaluation goes by: with `--data`, its sources are `dataset.evaluation`, and none is `train`.
+
+    Raises RecipeError with every fault of the options, of paths and of reward files.
+    """
+    _require_data(asked, named)
+    changed = overrides.apply(_with_options(asked, named), asked.overrides)
+    if not _measures_schema(changed.values) and ("evaluation", "json_schema") not in changed.places:
+        changed.values["evaluation"]["json_schema"] = None  # the metric that looked at it is not asked for
+    try:
+        settled = check.settle(changed, "evaluation.yaml")
+    except RecipeError as error:
+        raise RecipeError([_from_here(problem) for problem in error.problems], error.total) from error
+    dataset = settled.dataset
+    if asked.data:
+        dataset = replace(dataset, train=(), evaluation=dataset.train, evaluation_fraction=None)
+    own = named.recipe
+    recipe = subject.to_be_asked(own)
+    return replace(
+        recipe,
+        model=replace(recipe.model, quantization=named.ran.quantization if named.ran else "none"),
+        training=replace(recipe.training, seed=own.training.seed, batch_size=own.training.batch_size),
+        dataset=dataset,
+        evaluation=settled.evaluation,
+        rewards=settled.rewards,
+    )
+
+
+def _require_data(asked: Asked, named: Named) -> None:
+    """Raise for rows that are missing, and for options that do not go together."""
+    problems = list(_refused(asked.overrides))
+    if asked.format is not None and not asked.data:
+        problems.append(
+            Problem("`--format` says how the rows of `--data` are written, and there is none", Place("--format"))
+        )
+    if not asked.data:
+        if named.ran is None:
+            message = f"`{named.name}` is an adapter, which has no held-out rows of its own"
+            problems.append(Problem(message, hint=NO_DATA))
+        elif named.ran.rows is not None and not named.ran.rows.evaluation:
+            problems.append(no_rows(named))
+    if problems:
+        raise RecipeError(problems)
+
+
+def no_rows(named: Named) -> Problem:
+    """That there is nothing to score on."""
+    return Problem(f"the run in `{named.name}` has no held-out rows", hint=NO_DATA)
+
+
+def _refused(texts: Sequence[str]) -> list[Problem]:
+    """A problem for each override of a key that an evaluation does not go by."""
+    problems = []
+    for text in texts:
+        dotted = text.partition("=")[0].strip()
+        keys = dotted.split(".")
+        place = Place(overrides.FILE, 1, 1, max(len(dotted), 1), secrets.hide(text))
+        if "=" in text and keys[0] and keys[0] not in BLOCKS:
+            message = f"`{dotted}` is no key that an evaluation goes by"
+            hint = f"those of {listed(BLOCKS)} can be set; the adapter is scored as it was trained"
+            problems.append(Problem(message, place, hint))
+        elif keys[:2] in DATA_KEYS:
+            problems.append(Problem(f"`{'.'.join(keys[:2])}` cannot be set for an evaluation", place, NO_DATA))
+    return problems
+
+
+def _with_options(asked: Asked, named: Named) -> Source:
+    """The values of the subject's recipe with the options' own laid over them, and where each is from."""
+    values = written.values(named.recipe)
+    origin = Place(str(Path(named.name) / "plan.json") if named.ran else named.name)
+    places: Places = {(block,): Written(origin, origin) for block in values}
+
+    def lay(option: str, value: Any, *path: str) -> None:
+        values[path[0]][path[1]] = value
+        places[path] = Written(Place(option), Place(option))
+
+    if asked.data:
+        lay("--data", [{"path": path} for path in asked.data], "dataset", "train")
+        values["dataset"] |= {"evaluation": None, "limit": None, "format": "auto"}
+        if asked.format is not None:
+            lay("--format", asked.format, "dataset", "format")
+    if asked.metrics is not None:
+        names = [name.strip() for name in asked.metrics.split(",") if name.strip()]
+        lay("--metrics", names, "evaluation", "metrics")
+    if asked.samples is not None:
+        lay("--samples", asked.samples, "evaluation", "samples")
+    if asked.max_new_tokens is not None:
+        lay("--max-new-tokens", asked.max_new_tokens, "evaluation", "max_new_tokens")
+    if not asked.baseline:
+        lay("--no-baseline", False, "evaluation", "baseline")
+    return Source(named.name, values, places, ())
+
+
+def _measures_schema(values: dict[str, Any]) -> bool:
+    evaluation = values.get("evaluation")
+    return not isinstance(evaluation, dict) or SCHEMA in (evaluation.get("metrics") or ())
+
+
+def _from_here(problem: Problem) -> Problem:
+    """A problem whose hint speaks of the recipe's directory, where there is no recipe file."""
+    hint = "paths are relative to the working directory" if problem.hint == paths.RELATIVE else problem.hint
+    return replace(problem, hint=hint)
