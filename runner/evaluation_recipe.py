@@ -5,7 +5,6 @@ All of it is checked as a recipe is, so that faults come at once, each with the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,7 @@ def task(asked: Asked, is_run: bool) -> str:
     if asked.task == "grpo":
         hint = "name a run's directory, such as `outputs/demo`, or score answers with `--set evaluation.rewards=[…]`"
         raise RecipeError(Problem("`--task grpo` needs rewards, and an adapter names none", place, hint))
-    if asked.task not in (None, *known):
+    if asked.task is not None and asked.task not in known:
         similar = nearest(asked.task, known)
         hint = f"write `{similar}`" if similar else f"the tasks are {listed(known)}"
         raise RecipeError(Problem(f"there is no task `{asked.task}`", place, hint))
@@ -64,14 +63,23 @@ def settle(asked: Asked, named: Named) -> Recipe:
 
     Raises RecipeError with every fault of the options, of paths and of reward files.
     """
-    _require_data(asked, named)
-    changed = overrides.apply(_with_options(asked, named), asked.overrides)
-    if not _measures_schema(changed.values) and ("evaluation", "json_schema") not in changed.places:
-        changed.values["evaluation"]["json_schema"] = None  # the metric that looked at it is not asked for
+    problems = _missing(asked, named)
+    if problems:
+        raise RecipeError(problems)
+    refused = {text: problem for text in asked.overrides if (problem := _refused(text))}
+    problems = list(refused.values())
     try:
+        changed = overrides.apply(
+            _with_options(asked, named), [text for text in asked.overrides if text not in refused]
+        )
+        if not _measures_schema(changed.values) and ("evaluation", "json_schema") not in changed.places:
+            changed.values["evaluation"]["json_schema"] = None  # the metric that looked at it is not asked for
         settled = check.settle(changed, "evaluation.yaml")
     except RecipeError as error:
-        raise RecipeError([_from_here(problem) for problem in error.problems], error.total) from error
+        found = [*problems, *(_from_here(problem) for problem in error.problems)]
+        raise RecipeError(found, len(problems) + error.total) from error
+    if problems:
+        raise RecipeError(problems)
     dataset = settled.dataset
     if asked.data:
         dataset = replace(dataset, train=(), evaluation=dataset.train, evaluation_fraction=None)
@@ -87,21 +95,22 @@ def settle(asked: Asked, named: Named) -> Recipe:
     )
 
 
-def _require_data(asked: Asked, named: Named) -> None:
-    """Raise for rows that are missing, and for options that do not go together."""
-    problems = list(_refused(asked.overrides))
-    if asked.format is not None and not asked.data:
+def _missing(asked: Asked, named: Named) -> list[Problem]:
+    """What is wrong without `--data`."""
+    if asked.data:
+        return []
+    problems = []
+    if asked.format is not None:
+        hint = "leave it out: the run's own rows are read as the run read them"
         problems.append(
-            Problem("`--format` says how the rows of `--data` are written, and there is none", Place("--format"))
+            Problem("`--format` is that of the rows of `--data`, and there are none", Place("--format"), hint)
         )
-    if not asked.data:
-        if named.ran is None:
-            message = f"`{named.name}` is an adapter, which has no held-out rows of its own"
-            problems.append(Problem(message, hint=NO_DATA))
-        elif named.ran.rows is not None and not named.ran.rows.evaluation:
-            problems.append(no_rows(named))
-    if problems:
-        raise RecipeError(problems)
+    if named.ran is None:
+        message = f"`{named.name}` is an adapter, which has no held-out rows of its own"
+        problems.append(Problem(message, hint=NO_DATA))
+    elif named.ran.rows is not None and not named.ran.rows.evaluation:
+        problems.append(no_rows(named))
+    return problems
 
 
 def no_rows(named: Named) -> Problem:
@@ -109,20 +118,17 @@ def no_rows(named: Named) -> Problem:
     return Problem(f"the run in `{named.name}` has no held-out rows", hint=NO_DATA)
 
 
-def _refused(texts: Sequence[str]) -> list[Problem]:
-    """A problem for each override of a key that an evaluation does not go by."""
-    problems = []
-    for text in texts:
-        dotted = text.partition("=")[0].strip()
-        keys = dotted.split(".")
-        place = Place(overrides.FILE, 1, 1, max(len(dotted), 1), secrets.hide(text))
-        if "=" in text and keys[0] and keys[0] not in BLOCKS:
-            message = f"`{dotted}` is no key that an evaluation goes by"
-            hint = f"those of {listed(BLOCKS)} can be set; the adapter is scored as it was trained"
-            problems.append(Problem(message, place, hint))
-        elif keys[:2] in DATA_KEYS:
-            problems.append(Problem(f"`{'.'.join(keys[:2])}` cannot be set for an evaluation", place, NO_DATA))
-    return problems
+def _refused(text: str) -> Problem | None:
+    """Why an override cannot be laid over for an evaluation, if it cannot."""
+    dotted, equals, _ = text.partition("=")
+    keys = [key.strip() for key in dotted.split(".")]
+    place = Place(overrides.FILE, 1, 1, max(len(dotted), 1), secrets.hide(text))
+    if equals and keys[0] and keys[0] not in BLOCKS:
+        hint = f"keys of {listed(BLOCKS)} can be; the adapter is scored as it was trained"
+        return Problem(f"`{dotted}` cannot be set for an evaluation", place, hint)
+    if keys[:2] in DATA_KEYS:
+        return Problem(f"`{'.'.join(keys[:2])}` cannot be set for an evaluation", place, NO_DATA)
+    return None
 
 
 def _with_options(asked: Asked, named: Named) -> Source:

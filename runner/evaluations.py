@@ -2,7 +2,7 @@
 
 Nothing is trained, and no file of a run is written. The folder is `<run>/evaluations/<name>`, for an adapter from
 elsewhere `outputs/evaluations/<adapter>-<name>`; the same evaluation again takes the place of the earlier one, and
-another one of the same name gets a number.
+another one of the same name gets a number. One that came to no result leaves its name free.
 
     evaluation.json, samples.jsonl, ledger.json   as those of a run
     evaluating.json                               the adapter, its training step, and the recipe it was scored by
@@ -57,6 +57,8 @@ def run(asked: Asked, watcher: Watcher) -> Path:
         fetch.model(recipe.model)
         plan = replace(_plan(recipe, named, here, None), directory=str(directory.resolve()))
         with supervise.alone(directory, elsewhere=ELSEWHERE):
+            if _read(directory / SETTINGS) != _as_read(settings):
+                _forget_results(directory)
             runfile.write(directory / SETTINGS, json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
             try:
                 _stages(plan, asked, named, here, watcher)
@@ -111,10 +113,19 @@ def _directory(asked: Asked, named: Named, settings: Mapping[str, Any]) -> Path:
         above = Path(asked.subject) / "evaluations"
     else:
         above, name = Path("outputs") / "evaluations", f"{_name([_adapter_name(asked.subject)])}-{name}"
-    # As JSON gives them back, and as they are written there.
-    ours = json.loads(json.dumps(settings))
+    ours = _as_read(settings)
     numbered = (above / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
-    return next(folder for folder in numbered if _read(folder / SETTINGS) in (None, ours))
+    return next(each for each in numbered if not (each / RESULTS[0]).exists() or _read(each / SETTINGS) == ours)
+
+
+def _as_read(settings: Mapping[str, Any]) -> Any:
+    """The settings as JSON gives them back."""
+    return json.loads(json.dumps(settings))
+
+
+def _forget_results(directory: Path) -> None:
+    for name in RESULTS:
+        (directory / name).unlink(missing_ok=True)
 
 
 def _stem(path: str) -> str:
@@ -153,7 +164,9 @@ def _stages(plan: Plan, asked: Asked, named: Named, here: Machine, watcher: Watc
         runfile.write(directory / "plan.json", planfile.to_json(settled))
         workers.run(Stage(name, 1, settled.device, directory), signals, note)
 
-    if any(each.requirements or each.requirements_file for each in (*plan.recipe.rewards, *plan.recipe.evaluation.rewards)):
+    if any(
+        each.requirements or each.requirements_file for each in (*plan.recipe.rewards, *plan.recipe.evaluation.rewards)
+    ):
         watcher.say("preparing: installing what the rewards require, unless it is there")
         scoring.install(plan.recipe, directory)
     watcher.say("preparing: reading the data, loading the tokenizer")
@@ -163,12 +176,13 @@ def _stages(plan: Plan, asked: Asked, named: Named, here: Machine, watcher: Watc
     if not held_out["rows"]:
         hint = "`rejects.jsonl` says why each was left out"
         raise RecipeError(
-            Problem(f"no row of {_listed(asked.data)} is left", hint=hint) if asked.data else evaluation_recipe.no_rows(named)
+            Problem(f"no row of {_listed(asked.data)} is left", hint=hint)
+            if asked.data
+            else evaluation_recipe.no_rows(named)
         )
     for line in _changes(plan.recipe, facts["data"], asked, named):
         watcher.say(f"warning: {line}")
-    for name in RESULTS:
-        (directory / name).unlink(missing_ok=True)
+    _forget_results(directory)
     rows = Rows(held_out["rows"], held_out["rows"], held_out["longest"], tuple(facts["lengths"]))
     settled = replace(_plan(plan.recipe, named, here, rows), directory=plan.directory)
     watcher.say("scoring: loading the model")

@@ -251,7 +251,8 @@ def _comparable(recipe: Mapping[str, Any]) -> dict[str, Any]:
 def alone(directory: Path, shared: bool = False, elsewhere: str = ELSEWHERE) -> Iterator[None]:
     """Hold a run's directory: two processes must not write to it. Those that hold it `shared` may do so together.
 
-    `elsewhere` is what to do where it cannot be written to. Raises RunError where it cannot be had, and where its disk turns out to be full while it is held.
+    `elsewhere` is what to do where it cannot be written to. Raises RunError where it cannot be had, and where its disk
+    turns out to be full while it is held.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -267,7 +268,9 @@ def alone(directory: Path, shared: bool = False, elsewhere: str = ELSEWHERE) -> 
         try:
             fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
-            hint = "wait for it, or give this run a `name`" if elsewhere == ELSEWHERE else f"wait for it, or {elsewhere}"
+            hint = (
+                "wait for it, or give this run a `name`" if elsewhere == ELSEWHERE else f"wait for it, or {elsewhere}"
+            )
             raise RunError(Problem(f"another process is running in `{directory}`", hint=hint)) from error
         try:
             yield
