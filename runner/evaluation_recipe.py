@@ -19,9 +19,15 @@ from runner.recipe import Recipe
 from runner.scores.metrics import SCHEMA
 from runner.subject import Named
 
-BLOCKS = ("evaluation", "dataset")  # whose keys can be laid over
-DATA_KEYS = (["dataset", "train"], ["dataset", "evaluation"])  # which `--data` has the place of
+EXAMPLES = {"evaluation": "samples=100", "dataset": "limit=100"}
+BLOCKS = tuple(EXAMPLES)  # whose keys can be laid over
 NO_DATA = "name rows with `--data rows.jsonl`: a file, a pattern, a directory or a Hub id"
+# What an option of its own says.
+OTHERWISE = {
+    "dataset.train": NO_DATA,
+    "dataset.evaluation": NO_DATA,
+    "dataset.format": "write `--format` beside `--data`; a run's own rows are read as it read them",
+}
 
 
 @dataclass(frozen=True)
@@ -126,8 +132,12 @@ def _refused(text: str) -> Problem | None:
     if equals and keys[0] and keys[0] not in BLOCKS:
         hint = f"keys of {listed(BLOCKS)} can be; the adapter is scored as it was trained"
         return Problem(f"`{dotted}` cannot be set for an evaluation", place, hint)
-    if keys[:2] in DATA_KEYS:
-        return Problem(f"`{'.'.join(keys[:2])}` cannot be set for an evaluation", place, NO_DATA)
+    if equals and len(keys) == 1 and keys[0]:
+        return Problem(
+            f"`{dotted}` cannot be set as a whole", place, f"set a key of it, such as `{dotted}.{EXAMPLES[keys[0]]}`"
+        )
+    if (key := ".".join(keys[:2])) in OTHERWISE:
+        return Problem(f"`{key}` cannot be set for an evaluation", place, OTHERWISE[key])
     return None
 
 
@@ -135,7 +145,7 @@ def _with_options(asked: Asked, named: Named) -> Source:
     """The values of the subject's recipe with the options' own laid over them, and where each is from."""
     values = written.values(named.recipe)
     origin = Place(str(Path(named.name) / "plan.json") if named.ran else named.name)
-    places: Places = {(block,): Written(origin, origin) for block in values}
+    places: Places = {path: Written(origin, origin) for path in ((), *((block,) for block in values))}
 
     def lay(option: str, value: Any, *path: str) -> None:
         values[path[0]][path[1]] = value

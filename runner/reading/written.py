@@ -16,8 +16,7 @@ from runner.recipe import Recipe, Reward, Source
 def values(recipe: Recipe) -> dict[str, Any]:
     """`task`, `model.name`, `dataset`, `evaluation` and `rewards`; whatever else a recipe has is left at its default.
 
-    `format` and `columns` of the first held-out source, or else of the first one, are those of `dataset`; others have
-    their own.
+    The columns of the first held-out source, or else of the first one, are those of `dataset`; others have their own.
     """
     dataset, evaluation, task = recipe.dataset, recipe.evaluation, recipe.task
     first = next(iter((*dataset.evaluation, *dataset.train)), None)
@@ -29,7 +28,6 @@ def values(recipe: Recipe) -> dict[str, Any]:
             **asdict(dataset),
             "train": [_source(each, first, task) for each in dataset.train],
             "evaluation": held_out or dataset.evaluation_fraction,
-            "format": _format(first, task) if first else "auto",
             "columns": dict(first.columns) if first else {},
             "apply_chat_template": {"true": True, "false": False}.get(dataset.apply_chat_template, "auto"),
             "max_length": "auto" if dataset.max_length is None else dataset.max_length,
@@ -53,19 +51,13 @@ def _source(settled: Source, first: Source | None, task: str) -> dict[str, Any]:
         "weight": settled.weight,
         "split": settled.split,
         "columns": None if settled.columns == first.columns else dict(settled.columns),
-        "format": None if settled.format == first.format else _format(settled, task),
+        "format": "auto" if settled.format == AUTOMATIC_FORMATS.get(task) else settled.format,
     }
-
-
-def _format(settled: Source, task: str) -> str:
-    return "auto" if settled.format == AUTOMATIC_FORMATS.get(task) else settled.format
 
 
 def _reward(settled: Reward) -> dict[str, Any]:
     found = asdict(settled)
     file = found.pop("requirements_file")
-    return found | {
-        "options": json.loads(settled.options),
-        "secrets": list(settled.secrets),
-        "requirements": list(settled.requirements) if file is None else file,
-    }
+    found |= {"options": json.loads(settled.options), "secrets": list(settled.secrets)}
+    found["requirements"] = file or list(settled.requirements)
+    return {key: value for key, value in found.items() if key != "requirements" or value}
