@@ -169,8 +169,9 @@ def _with_options(asked: Asked, named: Named) -> Source:
 
 
 def _measures_schema(values: dict[str, Any]) -> bool:
-    evaluation = values.get("evaluation")
-    return not isinstance(evaluation, dict) or SCHEMA in (evaluation.get("metrics") or ())
+    """Whether the schema is looked at, as far as sound values tell."""
+    metrics = values["evaluation"].get("metrics")
+    return not isinstance(metrics, list) or SCHEMA in metrics
 
 
 def _from_here(problem: Problem) -> Problem:
