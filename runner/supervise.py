@@ -61,7 +61,6 @@ from runner.workers import Signals, Stage
 
 CHARACTERS_A_TOKEN = 3.0  # before the tokenizer has been loaded; English has about four
 TEMPLATE_TOKENS = 32  # that a chat template adds to a row, where nobody has counted them yet
-ELSEWHERE = "set `output.directory` to a folder that this user may write to, and mount it"
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed", "accelerate", "datasets", "huggingface-hub")
 
@@ -248,7 +247,7 @@ def _comparable(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def alone(directory: Path, shared: bool = False, elsewhere: str = ELSEWHERE) -> Iterator[None]:
+def alone(directory: Path, shared: bool = False, elsewhere: str | None = None) -> Iterator[None]:
     """Hold a run's directory: two processes must not write to it. Those that hold it `shared` may do so together.
 
     `elsewhere` is what to do where it cannot be written to. Raises RunError where it cannot be had, and where its disk
@@ -261,7 +260,7 @@ def alone(directory: Path, shared: bool = False, elsewhere: str = ELSEWHERE) -> 
         raise RunError(
             Problem(
                 f"cannot write to `{directory}`: {error.strerror}",
-                hint=elsewhere,
+                hint=elsewhere or "set `output.directory` to a folder that this user may write to, and mount it",
             )
         ) from error
     with lock:

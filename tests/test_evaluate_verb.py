@@ -181,7 +181,7 @@ def test_an_adapter_of_the_hub(finished: Path, hub: HubServer, here: Path) -> No
 
 
 def test_a_run_of_grpo_is_scored_by_its_rewards_as_they_are_now(tiny_model: Path, tmp_path: Path) -> None:
-    scores = "def size(completion):\n    return len(completion) + {}.0\n"
+    scores = "def size(prompt, completion, example):\n    return len(completion) + {}.0\n"
     (tmp_path / "size.py").write_text(scores.format(0))
     recipe = write_grpo(
         tmp_path,
