@@ -267,9 +267,7 @@ def alone(directory: Path, shared: bool = False, elsewhere: str | None = None) -
         try:
             fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
-            hint = (
-                "wait for it, or give this run a `name`" if elsewhere == ELSEWHERE else f"wait for it, or {elsewhere}"
-            )
+            hint = f"wait for it, or {elsewhere or 'give this run a `name`'}"
             raise RunError(Problem(f"another process is running in `{directory}`", hint=hint)) from error
         try:
             yield
