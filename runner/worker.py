@@ -45,9 +45,8 @@ class Stop:
 def main(stage: str, plan_file: str) -> int:
     """Run one stage; the exit code says how it ended."""
     confinement.protect_from_rewards()  # the environment of this process is none of a reward's business
-    stop = Stop(
-        at_once=stage in AT_ONCE
-    )  # before anything else is imported: a signal during the imports must not kill the process
+    # before anything else is imported: a signal during the imports must not kill the process
+    stop = Stop(at_once=stage in AT_ONCE)
     try:
         _run(stage, planfile.from_json(Path(plan_file).read_text(encoding="utf-8")), stop)
     except UserError as error:
