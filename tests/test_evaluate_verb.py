@@ -257,10 +257,10 @@ def test_options_that_are_wrong_are_told_at_once(
         "  | ^^^^^^^^^^^^^^^\nhint: keys of `evaluation`, `dataset` can be; the adapter is scored as it was trained\n\n"
         "error: `dataset.evaluation` cannot be set for an evaluation\n --> --set:1:1\n  |\n1 | dataset.evaluation=0.5\n"
         f"  | ^^^^^^^^^^^^^^^^^^\n{NO_ROWS}\n"
-        "error: `mor.jsonl` does not exist\n --> --data\nhint: a similar name exists: `more.jsonl`\n\n"
         "error: `evaluation.metrics[1]` must be a known name, found the text `exact_mach`\n --> --metrics\n"
         "hint: a similar value exists: `exact_match`\n\n"
         "error: `evaluation.samples` must be at least 0, found the number `-1`\n --> --samples\n\n"
+        "error: `mor.jsonl` does not exist\n --> --data\nhint: a similar name exists: `more.jsonl`\n\n"
         "Found 5 problems\n"
     )
 
