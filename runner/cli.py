@@ -95,6 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--json", action="store_true", help="print the answers as one JSON object")
     generate.set_defaults(run=_generate)
 
+    _with_evaluation(verbs.add_parser("evaluate", help="score a trained adapter beside its base model"))
+
     schema = verbs.add_parser("schema", help="print the JSON Schema of recipes, for editors")
     schema.set_defaults(run=_schema)
     return parser
@@ -108,6 +110,24 @@ def _with_recipe(verb: argparse.ArgumentParser, several: bool = False) -> argpar
     verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="lay a value over the recipe's")
     verb.add_argument("--format", choices=("text", "json", "github"), default="text", help="how faults are shown")
     return verb
+
+
+def _with_evaluation(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("subject", help="a run's directory, the directory of an adapter, or an adapter's Hub id")
+    verb.add_argument(
+        "--data", action="append", default=[], metavar="ROWS", help="rows to score on, as `dataset.train` names them"
+    )
+    verb.add_argument("--format", dest="row_format", metavar="NAME", help="the format of those rows; found by default")
+    verb.add_argument("--task", metavar="NAME", help="the task of an adapter from elsewhere; sft by default")
+    verb.add_argument("--base", metavar="MODEL", help="the base model, where it is not the one that is named there")
+    verb.add_argument("--metrics", metavar="NAMES", help="what is measured, parted by commas; as the run by default")
+    verb.add_argument("--samples", type=int, metavar="N", help="rows to write answers for")
+    verb.add_argument("--max-new-tokens", type=int, metavar="N", help="the longest answer")
+    verb.add_argument("--no-baseline", action="store_true", help="do not score the base model")
+    verb.add_argument("--output", metavar="DIRECTORY", help="where the results go")
+    verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set keys of evaluation, dataset")
+    verb.add_argument("--json", action="store_true", help="print the scores as one JSON object")
+    verb.set_defaults(run=_evaluate)
 
 
 def _recipe(path: str, options: argparse.Namespace) -> tuple[Recipe, Source]:
@@ -281,6 +301,33 @@ def _manner(options: argparse.Namespace) -> Manner:
     return Manner(names, options.max_new_tokens, options.temperature, options.top_p, options.seed)
 
 
+def _evaluate(options: argparse.Namespace) -> int:
+    from runner import evaluations, show
+    from runner.evaluation_recipe import Asked
+
+    asked = Asked(
+        subject=options.subject,
+        data=tuple(options.data),
+        format=options.row_format,
+        task=options.task,
+        base=options.base,
+        metrics=options.metrics,
+        samples=options.samples,
+        max_new_tokens=options.max_new_tokens,
+        baseline=not options.no_baseline,
+        output=options.output,
+        overrides=tuple(options.set),
+    )
+    # Beside a JSON object, progress goes where errors go.
+    directory = evaluations.run(asked, show.Watcher(_console(stderr=options.json)))
+    if options.json:
+        scores = json.loads((directory / "evaluation.json").read_text(encoding="utf-8"))
+        print(json.dumps({"directory": str(directory), **scores}, ensure_ascii=False))
+    else:
+        show.result(directory, _console())
+    return DONE
+
+
 def _schema(options: argparse.Namespace) -> int:
     from runner.reading import schema_export
 
@@ -288,10 +335,10 @@ def _schema(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _console() -> Console:
+def _console(stderr: bool = False) -> Console:
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, no_color=bool(os.environ.get("NO_COLOR")) or None)
+    return Console(highlight=False, markup=False, no_color=bool(os.environ.get("NO_COLOR")) or None, stderr=stderr)
 
 
 def _colour(stream: Any) -> bool:

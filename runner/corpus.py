@@ -142,7 +142,8 @@ def _raise_faults(splits: dict[str, _Split]) -> None:
     problems = [problem for split in splits.values() for problem in split.problems]
     if problems:
         raise DataError(problems[:MOST_SHOWN], total=len(problems))
-    if not splits["train"].writer.rows:
+    needed = splits.get("train", splits.get("evaluation"))  # the second one where nothing is to be trained
+    if needed is None or not needed.writer.rows:
         raise DataError(Problem("no row is left to learn from", hint="`rejects.jsonl` says why each was left out"))
 
 

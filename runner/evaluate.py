@@ -31,8 +31,7 @@ logger = logging.getLogger(__name__)
 def run(plan: Plan) -> None:
     """Assemble the adapter, prove that it can be read back, and score it. Raises UserError."""
     directory = Path(plan.directory)
-    if plan.device == "cpu":
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    _use_all_cores(plan)
     tokenizer = model.tokenizer(plan.recipe.model)
     manifest = reload.assemble(plan, tokenizer)
     adapted = reload.load(plan)
@@ -41,18 +40,36 @@ def run(plan: Plan) -> None:
     probe = rows.select(range(min(training.PROBE_ROWS, len(rows))))
     reloaded = reload.prove(adapted, probe, manifest, plan.batch.micro)
     tell({"event": "reloaded", "loss": reloaded, "training_loss": manifest.loss, "step": manifest.step})
+    score(plan, adapted, tokenizer, manifest.step)
 
+
+def again(plan: Plan) -> None:
+    """Score an adapter that is there, `adapter` of `evaluating.json`, on the rows prepared in the plan's directory."""
+    settings = json.loads((Path(plan.directory) / "evaluating.json").read_text(encoding="utf-8"))
+    _use_all_cores(plan)
+    tokenizer = model.tokenizer(plan.recipe.model)
+    score(plan, reload.load(plan, settings["adapter"]), tokenizer, settings["step"])
+
+
+def score(plan: Plan, adapted: Trained, tokenizer: PreTrainedTokenizerBase, step: int) -> None:
+    """Write both files of the evaluation beside `prepared/`; without held-out rows there are no scores in the first.
+
+    `step` is the training step that the adapter is of. Raises UserError for rewards that cannot be run.
+    """
+    directory = Path(plan.directory)
+    held_out = directory / "prepared" / "evaluation"
     metrics = plan.recipe.evaluation.metrics
-    found: dict[str, Any] = {"step": manifest.step, "metrics": {}}
+    found: dict[str, Any] = {"step": step, "metrics": {}}
     if held_out.is_dir():
+        rows = training.rows(held_out)
         found["rows"] = len(rows)
         baseline = plan.recipe.evaluation.baseline
         if plan.recipe.grpo:
-            samples = rewarded.samples(plan, adapted, tokenizer, rows, manifest.step)
+            samples = rewarded.samples(plan, adapted, tokenizer, rows, step)
             measured = rewarded.measured(samples, baseline)
         else:
             measured = _by_loss(plan, adapted, rows, metrics)
-            samples = _samples(plan, adapted, tokenizer, manifest.step)
+            samples = _samples(plan, adapted, tokenizer, step)
             of_answers = [name for name in metrics if name in GENERATED]
             measured |= _by_generation(samples, [*of_answers, *rewarded.names(plan)], baseline)
         found["metrics"] = intervals.compare(measured, plan.recipe.training.seed)
@@ -62,6 +79,11 @@ def run(plan: Plan) -> None:
             file.writelines(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
     (directory / "evaluation.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     tell({"event": "evaluated", **found})
+
+
+def _use_all_cores(plan: Plan) -> None:
+    if plan.device == "cpu":
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
 
 
 def _by_loss(plan: Plan, adapted: Trained, rows: Any, metrics: Sequence[str]) -> dict[str, Measured]:

@@ -22,7 +22,7 @@ import datasets
 
 import runner
 from runner import corpus, microbatch, model, token_rows
-from runner.data import dataset, documents
+from runner.data import dataset, documents, held_out
 from runner.data.dataset import Data, Rejected, Sample
 from runner.data.examples import Chat, Document, Question
 from runner.errors import DataError, Problem
@@ -33,13 +33,17 @@ from runner.text.encoding import Encoded
 from runner.text.templates import Refused
 
 
-def run(plan: Plan) -> None:
-    """Prepare what the plan's run learns from, unless that is there already. Raises DataError."""
+def run(plan: Plan, held_out_only: bool = False) -> None:
+    """Prepare what the plan's run learns from and is scored on, unless that is there already. Raises DataError.
+
+    With `held_out_only` there is nothing to learn: rows to train on are left out before they are encoded.
+    """
     settings, directory = plan.recipe.dataset, Path(plan.directory)
     if plan.recipe.task == "continued_pretraining":
-        tell({"event": "prepared", **_corpus(plan, directory)})
+        tell({"event": "prepared", **_corpus(plan, directory, held_out_only)})
         return
-    data = dataset.read(settings, plan.recipe.training.seed)
+    read = held_out.read if held_out_only else dataset.read
+    data = read(settings, plan.recipe.training.seed)
     tokenizer = model.tokenizer(plan.recipe.model)
     key = _key(plan, data.sha256, tokenizer)
     target = directory / "prepared"
@@ -61,7 +65,7 @@ def encode(plan: Plan, data: Data, tokenizer: Any) -> tuple[Encoded, Encoded]:
 
     train, evaluation = encoded(data.train), encoded(data.evaluation)
     encoding.raise_faults((train, evaluation))
-    if not train.rows:
+    if data.train and not train.rows:
         raise DataError(Problem("no row is left to learn from", hint="`rejects.jsonl` says why each was left out"))
     return train, evaluation
 
@@ -76,9 +80,10 @@ def _prepare(plan: Plan, data: Data, tokenizer: Any, key: str, directory: Path) 
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     rows = _table(train)
-    if plan.packing.value == "bfd":
+    if plan.packing.value == "bfd" and train.rows:
         rows = _packed(rows, int(plan.max_length.value))
-    rows.save_to_disk(str(unfinished / "train"))
+    if train.rows:
+        rows.save_to_disk(str(unfinished / "train"))
     if evaluation.rows:
         _table(evaluation).save_to_disk(str(unfinished / "evaluation"))
     asked = {} if plan.recipe.grpo else _questions(plan, data.evaluation, tokenizer)
@@ -92,7 +97,7 @@ def _prepare(plan: Plan, data: Data, tokenizer: Any, key: str, directory: Path) 
         "calls": data.ledger.calls,
         "template": encoding.uses_template(plan.recipe.dataset, tokenizer),
         "train": _counts(train, len(rows)),
-        "lengths": microbatch.quantiles(rows["length"]),
+        "lengths": microbatch.quantiles(rows["length"] if train.rows else [len(row.ids) for row in evaluation.rows]),
         "evaluation": _counts(evaluation, len(evaluation.rows)),
     }
     (unfinished / "prepared.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
@@ -104,7 +109,7 @@ def _prepare(plan: Plan, data: Data, tokenizer: Any, key: str, directory: Path) 
     return facts
 
 
-def _corpus(plan: Plan, directory: Path) -> dict[str, Any]:
+def _corpus(plan: Plan, directory: Path, held_out_only: bool) -> dict[str, Any]:
     """Documents as token rows, prepared in constant memory unless they are there already."""
     settings, seed = plan.recipe.dataset, plan.recipe.training.seed
     try:
@@ -117,7 +122,7 @@ def _corpus(plan: Plan, directory: Path) -> dict[str, Any]:
     facts = _facts(target)
     if facts is not None and facts["key"] == key:
         return facts
-    survey = documents.survey(settings, seed)
+    survey = documents.survey(settings, seed, held_out_only)
     unfinished = directory / "prepared.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -127,7 +132,7 @@ def _corpus(plan: Plan, directory: Path) -> dict[str, Any]:
     if not made.facts["evaluation"]["rows"]:
         shutil.rmtree(unfinished / "evaluation", ignore_errors=True)
     _write_rejects(directory, [*survey.rejected, *made.rejected])
-    train = token_rows.TokenRows(unfinished / "train")
+    rows = token_rows.TokenRows(unfinished / ("evaluation" if held_out_only else "train"))
     facts = {
         "key": key,
         "rows": made.fingerprint,
@@ -135,7 +140,7 @@ def _corpus(plan: Plan, directory: Path) -> dict[str, Any]:
         "prompts_only": False,
         "template": False,
         "train": made.facts["train"],
-        "lengths": microbatch.quantiles(train["length"]),
+        "lengths": microbatch.quantiles(rows["length"]),
         "evaluation": made.facts["evaluation"],
     }
     (unfinished / "questions.json").write_text(json.dumps({"questions": [], "stops": []}), encoding="utf-8")

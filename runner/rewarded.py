@@ -32,7 +32,7 @@ def samples(plan: Plan, adapted: PeftModel, tokenizer: PreTrainedTokenizerBase, 
     sampling = grpo.sampling(plan, model.ends(adapted, tokenizer))
     found: list[dict[str, Any]] = [{key: row[key] for key in ("file", "line", "prompt")} for row in asked]
     with (
-        closing(rollouts.Log(directory)) as log,
+        closing(rollouts.Log(directory, sampled=False)) as log,
         scoring.pool(plan.recipe, directory, 1, 0, log.told) as pool,
     ):
         for name in models if asked else ():

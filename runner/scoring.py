@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections import deque
@@ -65,6 +66,12 @@ def install(recipe: Recipe, directory: Path) -> None:
     """Install what the rewards require into the run's directory, unless it is there. Raises UserError."""
     for reward in (*recipe.rewards, *recipe.evaluation.rewards):
         _packages(reward, directory)
+
+
+def hashes(recipe: Recipe) -> dict[str, str]:
+    """The SHA-256 of each file of the recipe's rewards as it is now, by its path; one that is gone has none."""
+    files = {Path(reward.file) for reward in (*recipe.rewards, *recipe.evaluation.rewards)}
+    return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(files) if file.is_file()}
 
 
 def batch(

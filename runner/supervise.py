@@ -223,7 +223,7 @@ def _stages(plan: Plan, places: Source, directory: Path, signals: Signals, watch
     runfile.update(directory, status="training", data=facts["data"])
     watcher.say("training: loading the model")
     stage("train", plan, plan.processes)
-    runfile.update(directory, status="evaluating")
+    runfile.update(directory, status="evaluating", rewards=scoring.hashes(plan.recipe))
     watcher.say("evaluating: reading the adapter back")
     stage("evaluate", plan, 1)
     runfile.update(directory, result=seen["reloaded"] | {"event": None})
@@ -266,10 +266,11 @@ def _comparable(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def alone(directory: Path) -> Iterator[None]:
-    """Hold a run's directory: two processes must not write to it.
+def alone(directory: Path, shared: bool = False, elsewhere: str | None = None) -> Iterator[None]:
+    """Hold a run's directory: two processes must not write to it. Those that hold it `shared` may do so together.
 
-    Raises RunError where it cannot be had, and where its disk turns out to be full while it is held.
+    `elsewhere` is what to do where it cannot be written to. Raises RunError where it cannot be had, and where its disk
+    turns out to be full while it is held.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -278,16 +279,15 @@ def alone(directory: Path) -> Iterator[None]:
         raise RunError(
             Problem(
                 f"cannot write to `{directory}`: {error.strerror}",
-                hint="set `output.directory` to a folder that this user may write to, and mount it",
+                hint=elsewhere or "set `output.directory` to a folder that this user may write to, and mount it",
             )
         ) from error
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
-            raise RunError(
-                Problem(f"another process is running in `{directory}`", hint="wait for it, or give this run a `name`")
-            ) from error
+            hint = f"wait for it, or {elsewhere or 'give this run a `name`'}"
+            raise RunError(Problem(f"another process is running in `{directory}`", hint=hint)) from error
         try:
             yield
         except OSError as error:

@@ -1,6 +1,6 @@
 """The main path right of the torch line: one stage of a settled plan, in one process of possibly several.
 
-    python -m runner.worker prepare|rehearse|train|evaluate|reply plan.json
+    python -m runner.worker prepare|hold_out|rehearse|train|evaluate|score|reply plan.json
 
 The supervisor starts it with RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set. A fault that a person can
 put right is written to the file that TUNESMITH_FAULT names, and the process exits with the fault's own code.
@@ -21,30 +21,39 @@ from runner.plan import Plan
 from runner.rewards import confinement
 
 FAULT = "TUNESMITH_FAULT"  # environment variable: the file to write a fault to
+AT_ONCE = ("hold_out", "score")  # stages that are stopped wherever they are
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class Stop:
-    """Whether this process was told to stop. Signals only set a flag: the next step saves and stops."""
+    """Whether this process was told to stop. Signals only set a flag: the next step saves and stops.
 
-    def __init__(self) -> None:
-        self.requested = False
+    With `at_once`, for a stage that has nothing to save, the first one raises KeyboardInterrupt.
+    """
+
+    def __init__(self, at_once: bool = False) -> None:
+        self.requested, self.at_once = False, at_once
         for number in STOP_SIGNALS:
             signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
+        first, self.requested = not self.requested, True
+        if self.at_once and first:  # a second one must not end the tidying up after it
+            raise KeyboardInterrupt
 
 
 def main(stage: str, plan_file: str) -> int:
     """Run one stage; the exit code says how it ended."""
     confinement.protect_from_rewards()  # the environment of this process is none of a reward's business
-    stop = Stop()  # before anything else is imported: a signal during the imports must not kill the process
+    # before anything else is imported: a signal during the imports must not kill the process
+    stop = Stop(at_once=stage in AT_ONCE)
     try:
         _run(stage, planfile.from_json(Path(plan_file).read_text(encoding="utf-8")), stop)
     except UserError as error:
         _write_fault(error)
         return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -65,10 +74,10 @@ def _run(stage: str, plan: Plan, stop: Stop) -> None:
     import logging
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    if stage == "prepare":
+    if stage in ("prepare", "hold_out"):
         from runner import prepare
 
-        prepare.run(plan)
+        prepare.run(plan, held_out_only=stage == "hold_out")
     elif stage == "rehearse":
         from runner import rehearse
 
@@ -87,7 +96,7 @@ def _run(stage: str, plan: Plan, stop: Stop) -> None:
     else:
         from runner import evaluate
 
-        evaluate.run(plan)
+        evaluate.again(plan) if stage == "score" else evaluate.run(plan)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -48,7 +48,7 @@ QUIET = {
 class Stage:
     """One stage of a run: its name, how many processes it takes, and where they write."""
 
-    name: str  # prepare | rehearse | train | evaluate | reply
+    name: str  # prepare | hold_out | rehearse | train | evaluate | score | reply
     processes: int
     device: str  # cpu | cuda
     directory: Path

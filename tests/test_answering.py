@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn import functional
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
@@ -100,17 +101,17 @@ def test_as_many_are_asked_at_once_as_fit(adapted: PeftModel, monkeypatch: Any) 
     assert answering.at_once(adapted, 100_000) == 1
 
 
-def rows(packed: bool) -> list[dict[str, Any]]:
+def rows(packed: bool) -> Dataset:
     found = []
     for number in range(7):
         ids = [(number * 31 + place * 7) % VOCABULARY for place in range(3 + number * 5 % 11)]
         labels = [NOT_LEARNED] * 2 + ids[2:] if number != 3 else [NOT_LEARNED] * len(ids)
-        found.append({"input_ids": ids, "labels": labels})
+        found.append({"input_ids": ids, "labels": labels, "length": len(ids)})
     if packed:
         lengths = [len(row["input_ids"]) for row in found]
         whole = {key: [token for row in found for token in row[key]] for key in ("input_ids", "labels")}
-        return [{**whole, "seq_lengths": lengths}]
-    return found
+        return Dataset.from_list([{**whole, "seq_lengths": lengths}])
+    return Dataset.from_list(found)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 16])
@@ -132,6 +133,6 @@ def test_each_row_has_its_own_loss(adapted: PeftModel, batch: int, packed: bool)
 
 
 def test_no_row_has_no_loss(adapted: PeftModel) -> None:
-    assert reload.row_losses(adapted, [], 4) == [] and reload.mean_loss(adapted, [], 4) == 0.0
-    silent = [row for number, row in enumerate(rows(packed=False)) if number == 3]
-    assert reload.mean_loss(adapted, silent, 4) == 0.0
+    none = rows(packed=False).select([])
+    assert reload.row_losses(adapted, none, 4) == [] and reload.mean_loss(adapted, none, 4) == 0.0
+    assert reload.mean_loss(adapted, rows(packed=False).select([3]), 4) == 0.0

@@ -27,6 +27,7 @@ UNREADABLE = "unreadable"  # the reasons of the ledger
 INVALID = "invalid"
 NOT_SAMPLED = "weight below 1"
 OVER_LIMIT = "over the limit"
+TRAINED_ON = "for training"  # where only held-out rows are wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,7 @@ class Reading:
     """What is gathered while sources are read; one entry a good row in the first three lists, where they are filled."""
 
     keeps_rejected: bool
+    follows_split: bool = True  # whether a row's own `split` says where it belongs
     samples: list[Sample] = field(default_factory=list)
     splits: list[str] = field(default_factory=list)
     copies: list[int] = field(default_factory=list)  # how often the row is to be there, by the weight of its source
@@ -130,14 +132,14 @@ class Reading:
         self.rejected.append(Rejected(place, Problem(message, problems[0].place, problems[0].hint), raw))
 
 
-def read(dataset: recipe.Dataset, seed: int) -> Data:
-    """The checked samples of both splits.
+def read(dataset: recipe.Dataset, seed: int, follow_split: bool = True) -> Data:
+    """The checked samples of both splits; without `follow_split`, rows belong where their source is named.
 
     With `on_bad_row: error` any bad row raises DataError, with the first problems of all sources and the number
     of all of them; with `skip` bad rows go to `rejected`. A file that cannot be read always raises, and so
     does a split without any row left. The same seed and files give the same samples.
     """
-    reading = Reading(keeps_rejected=dataset.on_bad_row == "skip")
+    reading = Reading(keeps_rejected=dataset.on_bad_row == "skip", follows_split=follow_split)
     for index, source in enumerate(dataset.train):
         _read_source(source, "train", f"{seed} train {index}", reading)
     for index, source in enumerate(dataset.evaluation):
@@ -194,6 +196,8 @@ def examples(source: recipe.Source, role: str, reading: Reading) -> Iterator[tup
         if isinstance(item, Fault):
             _take_fault(item, reading)
             continue
+        if not reading.follows_split:
+            item = replace(item, split=None)
         if digest is not None:
             digest.update(text_of(item).encode() + b"\n")
         is_first, file = item.place.file != file, item.place.file

@@ -66,8 +66,10 @@ class _Seen:
     names: dict[str, int] = field(default_factory=dict)
 
 
-def survey(settings: recipe.Dataset, seed: int) -> Survey:
+def survey(settings: recipe.Dataset, seed: int, held_out_only: bool = False) -> Survey:
     """Every document looked at, and what becomes of it. The same seed and files give the same.
+
+    With `held_out_only` those that training would take are left out.
 
     Which ones are held out by a fraction goes by the hash of their text and the seed: equal texts stay on one side,
     and a corpus that grows keeps those that it held out. Raises DataError as `dataset.read` does.
@@ -106,7 +108,10 @@ def survey(settings: recipe.Dataset, seed: int) -> Survey:
         _limit(seen, settings.limit, settings.shuffle, seed)
     left = {split: range(sum(1 for _ in _taken(seen, split))) for split in origins.SPLITS}
     dataset.raise_nothing_left(settings, reading, left)
-    return _survey(seen, reading, sampled)
+    trained = set(_taken(seen, "train")) if held_out_only else set()
+    for i in trained:
+        seen.copies[i] = 0
+    return _survey(seen, reading, sampled, trained)
 
 
 def stream(settings: recipe.Dataset, found: Survey) -> Iterator[Piece]:
@@ -189,7 +194,7 @@ def _taken(seen: _Seen, split: str) -> Iterable[int]:
     return (i for i, copies in enumerate(seen.copies) if copies and seen.evaluation[i] == wanted)
 
 
-def _survey(seen: _Seen, reading: Reading, sampled: bytes) -> Survey:
+def _survey(seen: _Seen, reading: Reading, sampled: bytes, trained: set[int]) -> Survey:
     names = list(seen.names)
     kept: Counter[str] = Counter()
     documents = dict.fromkeys(origins.SPLITS, 0)
@@ -201,7 +206,8 @@ def _survey(seen: _Seen, reading: Reading, sampled: bytes) -> Survey:
         if copies:
             kept[file] += 1
         else:
-            reading.drop(file, dataset.OVER_LIMIT if sampled[i] else dataset.NOT_SAMPLED)
+            left_out = dataset.OVER_LIMIT if sampled[i] else dataset.NOT_SAMPLED
+            reading.drop(file, dataset.TRAINED_ON if i in trained else left_out)
     held_out = {seen.hashes[i] for i in _taken(seen, "evaluation")}
     both = {seen.hashes[i] for i in _taken(seen, "train") if seen.hashes[i] in held_out}
     ledger = Ledger(
