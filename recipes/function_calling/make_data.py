@@ -2,12 +2,12 @@
 
     python3 recipes/function_calling/make_data.py [directory]
 
-In: nothing but a seed. Out: three files of rows as OpenAI has them, `messages` and `tools`; the same bytes every time and
-on every machine. `train.jsonl` has 320 rows. `evaluation.jsonl` has 48 rows of values, wordings and sets of tools
+In: nothing but a seed. Out: three files of rows as OpenAI has them, `messages` and `tools`; the same bytes every time
+and on every machine. `train.jsonl` has 320 rows. `evaluation.jsonl` has 48 rows of values, wordings and sets of tools
 that training never sees. `new_tools.jsonl` has 20 rows that are about tools which training never sees either.
 
-Of ten rows five have one call, one or two have two calls, one or two go on with a tool's result and an answer that tells
-it, and two ask for what no shown tool can do.
+Of ten rows five have one call, one or two have two calls, one or two go on with a tool's result and an answer that
+tells it, and two ask for what no shown tool can do.
 """
 
 from __future__ import annotations
@@ -32,6 +32,11 @@ def _words(train: str, held_out: str) -> tuple[list[str], list[str]]:
     return [text.strip() for text in train.split(",")], [text.strip() for text in held_out.split(",")]
 
 
+def _talk(text: str) -> list[tuple[str, str]]:
+    each = (said.partition(": ") for said in " ".join(text.split()).split(" / "))
+    return [(said, answer) for said, _, answer in each]
+
+
 def _one_of(values: list[str]) -> dict[str, Any]:
     return {"type": "string", "enum": values}
 
@@ -48,7 +53,8 @@ CALENDARS = ["work", "home"]
 # Values for training, and for held-out rows. What a closed list allows is the same in both.
 VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "city": _words(
-        "Berlin, Lyon, Madrid, Oslo, Lima, Cairo, Porto, Delhi, Boston, Kyoto, Dublin, Prague, Quito, Milan, Perth, Seoul",
+        "Berlin, Lyon, Madrid, Oslo, Lima, Cairo, Porto, Delhi, Boston, Kyoto, Dublin, Prague, Quito, Milan, Perth, "
+        "Seoul",
         "Vienna, Hanoi, Malmo, Denver, Naples, Bogota, Leeds, Tunis",
     ),
     "person": _words(
@@ -84,9 +90,10 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
         "good morning, where is the station, thank you, I am hungry, how are you, the bill please, I am lost, cheers",
         "see you tomorrow, a glass of water, I need help, open the window",
     ),
-    "language": _words("French, Italian, Turkish, Polish, Hindi, Greek, Korean, Dutch", "Spanish, Arabic, Danish, Thai"),
+    "language": _words(
+        "French, Italian, Turkish, Polish, Hindi, Greek, Korean, Dutch", "Spanish, Arabic, Danish, Thai"
+    ),
     "currency": _words("EUR, USD, GBP, JPY, INR, CHF, SEK, BRL", "CAD, NOK, AUD, PLN"),
-    "item": _words("milk, soap, apples, candles, coffee, nails, paper, salt, batteries, honey", "flour, jam, bulbs, glue"),
     "minutes": _parted(range(2, 60)),
     "few": ([2, 3, 4, 6, 7, 8, 10], [5, 9, 12]),
     "degrees": _parted([each / 2 for each in range(30, 50)]),
@@ -106,8 +113,9 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
 class Tool:
     """A tool, what it is asked with, and what it gives back.
 
-    `takes` has the schema of each parameter and the name of its values; those without `?` are required. An argument is in a
-    call where the wording names it. `result` is what comes back, by the names of values, and `told` what is said of it.
+    `takes` has the schema of each parameter and the name of its values; those without `?` are required. An argument is
+    in a call where the wording names it. `result` is what comes back, by the names of values, and `told` what is said
+    of it.
     """
 
     name: str
@@ -161,7 +169,8 @@ TOOLS = (
     ),
     Tool(
         "set_heating", "Set the temperature of a room", {"room": (TEXT, "room"), "degrees": (NUMBER, "degrees")},
-        ("heat the {room} to {degrees} degrees", "set the {room} to {degrees} degrees", "make it {degrees} in the {room}"),
+        ("heat the {room} to {degrees} degrees", "set the {room} to {degrees} degrees",
+         "make it {degrees} in the {room}"),
         ("I want {degrees} degrees in the {room}", "{room} heating to {degrees}"),
         "set the heating",
     ),
@@ -174,9 +183,10 @@ TOOLS = (
         "write into the calendar",
     ),
     Tool(
-        "find_recipes", "Find recipes by ingredients", {"ingredients": (TEXTS, "ingredient"), "minutes?": (WHOLE, "minutes")},
-        ("what can I cook with {ingredients}", "find a recipe with {ingredients}", "recipes with {ingredients} that take "
-         "{minutes} minutes"),
+        "find_recipes", "Find recipes by ingredients",
+        {"ingredients": (TEXTS, "ingredient"), "minutes?": (WHOLE, "minutes")},
+        ("what can I cook with {ingredients}", "find a recipe with {ingredients}",
+         "recipes with {ingredients} that take {minutes} minutes"),
         ("I have {ingredients}, what can I make", "a {minutes} minute dish with {ingredients}"),
         "find recipes",
     ),
@@ -226,19 +236,25 @@ NEW_TOOLS = (
 )  # fmt: skip
 
 JOINS = (("{0}, and {1}", "{0}. Also {1}", "{0} and then {1}"), ("{0}; {1}", "First {0}, after that {1}"))
-FRAMES = (("{0}", "{0}", "please {0}", "{0}, please", "hi, {0}", "{0}, thanks"), ("{0}", "hello there, {0}", "{0}, now"))
+FRAMES = (
+    ("{0}", "{0}", "please {0}", "{0}, please", "hi, {0}", "{0}, thanks"),
+    ("{0}", "hello there, {0}", "{0}, now"),
+)
 REFUSAL = "I have no tool to {0}."
-TALK = (
-    (("hello", "Hello! What can I do for you?"), ("thank you", "You are welcome."), ("who are you", "I am an assistant."),
-     ("tell me a joke", "Why did the bicycle fall over? It was two tired."), ("what is 2 plus 2", "It is 4."),
-     ("what is the capital of France", "It is Paris."), ("I am bored", "How about a walk?"), ("how old are you", "I have "
-      "no age."), ("do you like cats", "I do."), ("what colour is the sky", "It is blue."), ("never mind", "All right."),
-     ("how many days has a week", "It has seven."), ("that was great", "I am glad to hear it."), ("what is a haiku", "A "
-      "poem of three lines."), ("good night", "Sleep well."), ("can you help me", "Yes. What do you need?")),
-    (("good evening", "Good evening!"), ("what is the capital of Italy", "It is Rome."), ("do you like dogs", "I do."),
-     ("what is 3 plus 5", "It is 8."), ("you are kind", "Thank you."), ("how many months has a year", "It has twelve."),
-     ("I am tired", "Then rest a little."), ("what is a sonnet", "A poem of fourteen lines.")),
-)  # fmt: skip
+TRAIN_TALK = """
+    hello: Hello! What can I do for you? / thank you: You are welcome. / who are you: I am an assistant. /
+    tell me a joke: Why did the bicycle fall over? It was two tired. / what is 2 plus 2: It is 4. /
+    what is the capital of France: It is Paris. / I am bored: How about a walk? /
+    how old are you: I have no age. / do you like cats: I do. / what colour is the sky: It is blue. /
+    never mind: All right. / how many days has a week: It has seven. / that was great: I am glad to hear it. /
+    what is a haiku: A poem of three lines. / good night: Sleep well. / can you help me: Yes. What do you need?
+"""
+HELD_OUT_TALK = """
+    good evening: Good evening! / what is the capital of Italy: It is Rome. / do you like dogs: I do. /
+    what is 3 plus 5: It is 8. / you are kind: Thank you. / how many months has a year: It has twelve. /
+    I am tired: Then rest a little. / what is a sonnet: A poem of fourteen lines.
+"""
+TALK = (_talk(TRAIN_TALK), _talk(HELD_OUT_TALK))
 
 
 Call = tuple[str, dict[str, Any]]  # a tool's name and its arguments

@@ -33,7 +33,8 @@ LEARN_LAST = "learn the last answer alone: `dataset.learn: last`"
 OTHER_TEMPLATE = "mend a copy of the template, and name it: `model.chat_template: template.jinja`"
 OTHER_SYNTAX = "skip such rows (`dataset.on_bad_row: skip`), or name a chat template that writes calls as JSON"
 CALL_IN_TEXT = (
-    "give calls in `tool_calls`, not in `content`; rows of marked text have `conversations`, and are of `format: hermes`"
+    "give calls in `tool_calls`, not in `content`; "
+    "rows of marked text have `conversations`, and are of `format: hermes`"
 )
 REASON = "write reasoning into the answer (`<think> … </think>`), or name a chat template that does not ask for it"
 

@@ -103,7 +103,8 @@ def test_a_row_with_calls_and_no_tools() -> None:
 
 
 BROKEN_TOOLS: list[tuple[Any, str, str | None]] = [
-    ("x", "`tools[0]` is the text `x`, not a tool", 'a tool is an object: `{"name": …, "description": …, "parameters": …}`'),
+    ("x", "`tools[0]` is the text `x`, not a tool",
+     'a tool is an object: `{"name": …, "description": …, "parameters": …}`'),
     ("{x", "`tools[0]` at character 2: not valid JSON: a key is not in double quotes", None),
     (3, "`tools[0]` is a number, not an object", None),
     ({"type": "function"}, "`tools[0].name` is missing", None),
@@ -135,7 +136,7 @@ BROKEN_TOOLS: list[tuple[Any, str, str | None]] = [
         "`tools[0].parameters.properties.a.enum` is empty, not a list of values", None,
     ),
     ({"name": "f", "input_schema": {}},
-     "`tools[0]` has `input_schema` in place of `parameters`", "rename it: `input_schema` to `parameters`"),
+     "`tools[0]` has `input_schema` in place of `parameters`", "rename it `parameters`"),
 ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from runner.errors import listed
 from runner.nearest import nearest
 
 MOST_LISTED = 10
+UNDESCRIBED = "`required` of the tool names it, and its `properties` do not"
 NO_TOOLS = "every row gives its own; for a column of another name set `columns: {tools: …}`"
 
 
@@ -51,7 +52,7 @@ def _call(call: ReadCall, tools: Mapping[str, Tool], all_known: bool) -> Iterato
     at = call.arguments_at
     for missing in required:
         if missing not in call.values:
-            hint = None if missing in known else f"`required` of the tool names it, and its `properties` do not"
+            hint = None if missing in known else UNDESCRIBED
             yield f"{at}: `{short(missing)}` is missing, which `{short(name)}` requires", hint
     for argument in call.values:
         if argument in known or argument in required or schema.is_open(parameters):

@@ -32,7 +32,8 @@ def of_column(
     if not isinstance(node, Node):
         return [], [node]
     if not isinstance(node.value, list):
-        return [], [(f"`{path}` is {strict_json.kind(node.value)}, not a list of tools", A_LIST if isinstance(node.value, dict) else None)]
+        hint = A_LIST if isinstance(node.value, dict) else None
+        return [], [(f"`{path}` is {strict_json.kind(node.value)}, not a list of tools", hint)]
     return of_nodes(Node(node.value, node.at).items(), parameters)
 
 
@@ -74,7 +75,7 @@ def _tool(node: Node, parameters: Parameters) -> Tool | list[Fault]:
         faults.append((f"{_key(function.at, 'name')} is {what}", None))
     other = next((key for key in OTHER_PARAMETERS if key in values), None)
     if other is not None and "parameters" not in values:
-        faults.append((f"{function.at} has `{other}` in place of `parameters`", f"rename it: `{other}` to `parameters`"))
+        faults.append((f"{function.at} has `{other}` in place of `parameters`", "rename it `parameters`"))
     schema: Any = {}
     if "parameters" in values:
         schema, wrong = _parameters(values["parameters"], function.at, parameters)
