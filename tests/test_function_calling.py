@@ -144,7 +144,7 @@ def test_a_small_model_learns_to_call_tools(tmp_path: Path) -> None:
     settings = {
         "output.directory": tmp_path,
         "training.max_steps": 24,
-        "training.evaluate_every": 24,
+        "training.evaluate_every": 1000,
         "training.checkpoints.every": 24,
         "evaluation.samples": 20,
         "evaluation.metrics": "[call_parsed, call_name, call_match, no_call_recall]",
