@@ -23,6 +23,8 @@ DATA = ROOT / "recipes" / "function_calling"
 FILES = ("train.jsonl", "evaluation.jsonl", "new_tools.jsonl")
 PAGE = (ROOT / "docs" / "function_calling.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"^\*\*`(\w+)`\*\*.*?^```json\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
+# The base model calls nothing that can be read: only in `call_match` does it get anything, for rows that call nothing.
+RISES = {"call_parsed": 0.5, "call_name": 0.3, "call_arguments": 0.2, "call_match": 0.1}
 MODEL_SET = ("--set", f"model.name={MODEL}")
 
 
@@ -143,19 +145,19 @@ def test_a_template_that_shows_no_tools_is_refused() -> None:
 def test_a_small_model_learns_to_call_tools(tmp_path: Path) -> None:
     settings = {
         "output.directory": tmp_path,
-        "training.max_steps": 24,
+        "training.max_steps": 30,
         "training.evaluate_every": 1000,
-        "training.checkpoints.every": 24,
+        "training.checkpoints.every": 30,
         "evaluation.samples": 20,
-        "evaluation.metrics": "[call_parsed, call_name, call_match, no_call_recall]",
+        "evaluation.metrics": "[call_parsed, call_name, call_arguments, call_match]",
     }
     laid = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     command = tunesmith("train", RECIPE, *MODEL_SET, *laid)
     assert command.code == 0, command.out + command.err
     directory = tmp_path / "function-calling"
     metrics = json.loads((directory / "evaluation.json").read_text())["metrics"]
-    assert metrics["call_match"]["adapter"] > metrics["call_match"]["base"] + 0.3, metrics
-    assert metrics["call_parsed"]["adapter"] > metrics["call_parsed"]["base"] + 0.5, metrics
+    for name, rise in RISES.items():
+        assert metrics[name]["adapter"] > metrics[name]["base"] + rise, metrics
     assert json.loads((directory / "ledger.json").read_text())["calls"] == {"none": 72, "one": 242, "several": 54}
     samples = [json.loads(line) for line in (directory / "samples.jsonl").read_text().splitlines()]
     matched = [sample for sample in samples if sample["calls"] and sample["adapter_scores"]["call_match"] == 1]
