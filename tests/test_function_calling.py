@@ -23,8 +23,7 @@ DATA = ROOT / "recipes" / "function_calling"
 FILES = ("train.jsonl", "evaluation.jsonl", "new_tools.jsonl")
 PAGE = (ROOT / "docs" / "function_calling.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"^\*\*`(\w+)`\*\*.*?^```json\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
-# The base model calls nothing that can be read: only in `call_match` does it get anything, for rows that call nothing.
-RISES = {"call_parsed": 0.5, "call_name": 0.3, "call_arguments": 0.2, "call_match": 0.1}
+RISES = {"call_parsed": 0.5, "call_name": 0.3, "call_arguments": 0.2}
 MODEL_SET = ("--set", f"model.name={MODEL}")
 
 
@@ -160,6 +159,12 @@ def test_a_small_model_learns_to_call_tools(tmp_path: Path) -> None:
         assert metrics[name]["adapter"] > metrics[name]["base"] + rise, metrics
     assert json.loads((directory / "ledger.json").read_text())["calls"] == {"none": 72, "one": 242, "several": 54}
     samples = [json.loads(line) for line in (directory / "samples.jsonl").read_text().splitlines()]
+    # of the questions that want calls: a model that never calls has the others for nothing
+    base, adapter = (
+        [sample[f"{which}_scores"]["call_match"] for sample in samples if sample["calls"]]
+        for which in ("base", "adapter")
+    )
+    assert sum(adapter) / len(adapter) > sum(base) / len(base) + 0.2, metrics
     matched = [sample for sample in samples if sample["calls"] and sample["adapter_scores"]["call_match"] == 1]
     assert matched and all(set(sample["adapter_calls"]) == {"read", "fault"} for sample in samples)
     for sample in matched:
