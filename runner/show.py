@@ -206,7 +206,10 @@ def rows_read(formats: Mapping[str, str], calls: Mapping[str, int]) -> list[str]
         return []
     lines = [f"{file}: format {name}" for file, name in formats.items() if name]
     counted = ", ".join(f"{count} with {name}" for name, count in calls.items())
-    return [*lines, f"calls: of {sum(calls.values())} rows {counted}"]
+    lines.append(f"calls: of {sum(calls.values())} rows {counted}")
+    if sum(calls.values()) == calls["none"]:
+        lines.append("warning: no row calls a tool, so a model learns from them to call none")
+    return lines
 
 
 def result(directory: Path, console: Console) -> None:

@@ -252,7 +252,8 @@ def test_texts_that_read_as_calls_are_refused(calling_family: Callable[[str], An
     ]:
         example = Chat((ASKED, Message("assistant", text)), TOOLS)
         wrong = f"message 2 gives no call, and its text reads as one: {reason}"
-        assert refusal(example, calling_family("hermes"))[0] == wrong
+        message, hint = refusal(example, calling_family("hermes"))
+        assert (message, str(hint).split(";")[0]) == (wrong, "give calls in `tool_calls`, not in `content`")
         beside = Chat((ASKED, Message("assistant", text, (BERN,))), TOOLS)
         assert (
             "what the chat template writes of message 2 reads otherwise" in refusal(beside, calling_family("hermes"))[0]

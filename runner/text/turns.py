@@ -32,6 +32,10 @@ from runner.text.rendering import ANSWERER, EDIT_ROW, Refused
 LEARN_LAST = "learn the last answer alone: `dataset.learn: last`"
 OTHER_TEMPLATE = "mend a copy of the template, and name it: `model.chat_template: template.jinja`"
 OTHER_SYNTAX = "skip such rows (`dataset.on_bad_row: skip`), or name a chat template that writes calls as JSON"
+CALL_IN_TEXT = (
+    "give calls in `tool_calls`, not in `content`; "
+    "rows of marked text have `conversations`, and are of `format: hermes`"
+)
 REASON = "write reasoning into the answer (`<think> … </think>`), or name a chat template that does not ask for it"
 
 
@@ -281,7 +285,7 @@ def _reading_back(number: int, chat: Chat, turns: Sequence[str], tokenizer: Any)
         if wrong is None:
             return place
     if wrong is not None and not wanted:
-        raise Refused(f"message {number + 1} gives no call, and its text reads as one: {wrong}", EDIT_ROW)
+        raise Refused(f"message {number + 1} gives no call, and its text reads as one: {wrong}", CALL_IN_TEXT)
     if wrong is not None:
         raise Refused(f"what the chat template writes of message {number + 1} reads otherwise: {wrong}", OTHER_SYNTAX)
     return 0

@@ -55,6 +55,8 @@ def test_calls_that_fit(parameters: dict[str, Any], arguments: dict[str, Any]) -
 
 MISFITS: list[tuple[dict[str, Any], dict[str, Any], str, str | None]] = [
     (properties("a", a={}), {}, "`a` is missing, which `f` requires", None),
+    (properties("b", a={}), {"a": 1}, "`b` is missing, which `f` requires",
+     "`required` of the tool names it, and its `properties` do not"),
     (properties(city={}), {"citi": 1}, "`f` has no argument `citi`", "a similar argument exists: `city`"),
     ({}, {"a": 1}, "`f` has no argument `a`", None),
     (properties(a={"type": "integer"}), {"a": True}, "`a` is a boolean, not a whole number", None),
@@ -96,11 +98,14 @@ def test_calls_that_do_not_fit(
 
 def test_a_row_with_calls_and_no_tools() -> None:
     message = "`messages[1].tool_calls[0].function.name`: the row has no tools, and so none `f`"
-    assert told({"messages": [USER, asked({})]}) == [(message, None)]
+    hint = "every row gives its own; for a column of another name set `columns: {tools: …}`"
+    assert told({"messages": [USER, asked({})]}) == [(message, hint)]
 
 
 BROKEN_TOOLS: list[tuple[Any, str, str | None]] = [
-    ("x", "`tools[0]` at character 1: not valid JSON: Expecting value", None),
+    ("x", "`tools[0]` is the text `x`, not a tool",
+     'a tool is an object: `{"name": …, "description": …, "parameters": …}`'),
+    ("{x", "`tools[0]` at character 2: not valid JSON: a key is not in double quotes", None),
     (3, "`tools[0]` is a number, not an object", None),
     ({"type": "function"}, "`tools[0].name` is missing", None),
     ({"type": "function", "function": 3}, "`tools[0].function` is a number, not an object", None),
@@ -131,7 +136,7 @@ BROKEN_TOOLS: list[tuple[Any, str, str | None]] = [
         "`tools[0].parameters.properties.a.enum` is empty, not a list of values", None,
     ),
     ({"name": "f", "input_schema": {}},
-     "`tools[0]` has `input_schema` in place of `parameters`", "rename `input_schema`"),
+     "`tools[0]` has `input_schema` in place of `parameters`", "rename it `parameters`"),
 ]  # fmt: skip
 
 
@@ -144,7 +149,8 @@ def test_tools_that_are_none(given: Any, message: str, hint: str | None) -> None
 
 def test_two_tools_of_one_name() -> None:
     values = {"messages": [USER, {"role": "assistant", "content": "a"}], "tools": [WEATHER, {"name": "get_weather"}]}
-    assert told(values) == [("`tools[1]` is the second tool with the name `get_weather`", None)]
+    hint = "nobody could tell which of them a call means: rename one, or take one away"
+    assert told(values) == [("`tools[1]` is the second tool with the name `get_weather`", hint)]
 
 
 def test_what_a_tool_says_is_kept_in_its_order() -> None:

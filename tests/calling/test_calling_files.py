@@ -167,3 +167,10 @@ def test_what_is_shown_and_written_of_a_ledger() -> None:
         "calls: of 3 rows 1 with none, 1 with one, 1 with several",
     ]
     assert show.rows_read({"a.jsonl": "messages"}, {}) == []
+
+
+def test_rows_that_all_call_nothing_are_warned_of() -> None:
+    assert show.rows_read({}, {"none": 2, "one": 0, "several": 0}) == [
+        "calls: of 2 rows 2 with none, 0 with one, 0 with several",
+        "warning: no row calls a tool, so a model learns from them to call none",
+    ]

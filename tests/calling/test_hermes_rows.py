@@ -176,7 +176,10 @@ BROKEN: dict[str, tuple[str, str, str | None]] = {
         '<tool_call>{"name": "get_weather", "name": "b", "arguments": {}}</tool_call>',
         f"{at(12)}: key `name` stands twice in one object", None,
     ),
-    "no arguments": ('<tool_call>{"name": "get_weather"}</tool_call>', f"{at(12)}: `arguments` is missing", None),
+    "no arguments": (
+        '<tool_call>{"name": "get_weather"}</tool_call>', f"{at(12)}: `arguments` is missing",
+        "write `{}` where there are none",
+    ),
     "an unknown tool": (
         CALL.replace("get_weather", "getWeather"), f"{at(CALL.index('get_weather'))}: there is no tool `getWeather`",
         "a similar tool exists: `get_weather`",

@@ -188,7 +188,16 @@ BROKEN: dict[str, tuple[list[dict[str, Any]], str, str | None]] = {
         "put the reasoning into `content`, in the marks that the model uses for it",
     ),
     "nothing said": (
-        [asked(), {"role": "assistant", "content": "a"}], "`messages[1].content` is missing", None,
+        [asked(), {"role": "assistant", "content": "a"}], "`messages[1].content` is missing",
+        "a turn of the assistant has a text, `tool_calls`, or both",
+    ),
+    "an answer of null": (
+        [{"role": "assistant", "content": None}], "`messages[1].content` is null, not text",
+        "a turn of the assistant has a text, `tool_calls`, or both",
+    ),
+    "a result that is an object": (
+        [asked(call('{"city": "a"}')), {"role": "tool", "content": {"degrees": 3}}],
+        "`messages[2].content` is an object, not text", "write what a tool gives back as JSON text: `json.dumps`",
     ),
     "a role of ms-swift": (
         [{"role": "tool_response", "content": "a"}],
@@ -234,6 +243,15 @@ def test_rows_that_have_no_messages_at_all() -> None:
     assert told({"messages": [3]}) == [("`messages[0]` is a number, not an object", None)]
     hint = "`messages` with `tool_calls` and `tools` will do; for a column of another name set `columns`"
     assert told({"text": "a"}) == [("the row is in no format with calls; it has `text`", hint)]
+    hint = (
+        '`{"messages": [{"role": "user", "content": …}, {"role": "assistant", "content": …}]}` says the same; '
+        "where no row has calls, take `task: sft`"
+    )
+    assert told({"prompt": "a", "completion": "b"}) == [
+        ("the row is in no format with calls; it has `prompt`, `completion`", hint)
+    ]
+    turns = "for a list of turns in this column set `columns: {messages: chat}`"
+    assert told({"chat": [USER], "tools": TOOLS}) == [("`chat` is a list, not text", turns)]
     message = "missing column `messages`; the row has `text`"
     assert told({"text": "a"}, "openai") == [(message, "name it in `columns`: `{messages: …}`")]
     both = {"messages": [USER], "chat": "USER: a", "system": ""}

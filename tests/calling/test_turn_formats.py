@@ -128,7 +128,8 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str | None]] = {
         "JSON strings take double quotes; `json.dumps` writes them",
     ),
     "sharegpt: tools no list": (
-        sharegpt(("gpt", "a"), tools=json.dumps(WEATHER)), "`tools` is an object, not a list of tools", None,
+        sharegpt(("gpt", "a"), tools=json.dumps(WEATHER)), "`tools` is an object, not a list of tools",
+        "write a list, also of a single tool: `[{…}]`",
     ),
     "sharegpt: an answer to nothing": (
         sharegpt(("gpt", "a"), ("observation", "3")),

@@ -146,7 +146,7 @@ BROKEN: dict[str, tuple[dict[str, Any], list[tuple[str, str | None]]]] = {
         [
             ("`query` is empty", None),
             ("`answers[1].name` is a number, not text", None),
-            ("`answers[1].arguments` is missing", None),
+            ("`answers[1].arguments` is missing", "write `{}` where there are none"),
             ("`answers[2]` is a number, not an object", None),
             (
                 "`answers[0].arguments`: `giveaways` has no argument `kind`",

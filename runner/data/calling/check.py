@@ -18,6 +18,8 @@ from runner.errors import listed
 from runner.nearest import nearest
 
 MOST_LISTED = 10
+UNDESCRIBED = "`required` of the tool names it, and its `properties` do not"
+NO_TOOLS = "every row gives its own; for a column of another name set `columns: {tools: …}`"
 
 
 def faults(conversation: Conversation) -> list[Fault]:
@@ -40,6 +42,7 @@ def _call(call: ReadCall, tools: Mapping[str, Tool], all_known: bool) -> Iterato
         if all_known:
             similar = nearest(name, tools)
             hint = f"a similar tool exists: `{short(similar)}`" if similar else _names("the tools are", tools)
+            hint = hint or NO_TOOLS
             what = "there is no tool" if tools else "the row has no tools, and so none"
             yield f"{call.name_at}: {what} `{short(name)}`", hint
         return
@@ -49,7 +52,8 @@ def _call(call: ReadCall, tools: Mapping[str, Tool], all_known: bool) -> Iterato
     at = call.arguments_at
     for missing in required:
         if missing not in call.values:
-            yield f"{at}: `{short(missing)}` is missing, which `{short(name)}` requires", None
+            hint = None if missing in known else UNDESCRIBED
+            yield f"{at}: `{short(missing)}` is missing, which `{short(name)}` requires", hint
     for argument in call.values:
         if argument in known or argument in required or schema.is_open(parameters):
             continue

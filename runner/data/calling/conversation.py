@@ -104,7 +104,7 @@ def call(node: Node, call_id: str = "") -> ReadCall | list[Fault]:
         what = "empty" if name.value == "" else f"{strict_json.kind(name.value)}, not text"
         faults.append((f"{name.at} is {what}", None))
     given = members.get("arguments")
-    read = missing(node, "arguments") if given is None else arguments(given)
+    read = _no_arguments(node) if given is None else arguments(given)
     if not isinstance(read, Arguments):
         return [*faults, read]
     if faults:
@@ -142,6 +142,11 @@ def missing(node: Node, key: str) -> Fault:
     if node.at.start is None:
         return f"`{node.at.path}.{key}` is missing", hint
     return f"{node.at}: `{key}` is missing", hint
+
+
+def _no_arguments(node: Node) -> Fault:
+    message, hint = missing(node, "arguments")
+    return message, hint or NO_ARGUMENTS
 
 
 def joined(turns: Sequence[Turn]) -> list[Turn]:

@@ -42,6 +42,11 @@ CONVERTERS: dict[str, Callable[[Row], Conversation]] = {
     "toolace": toolace.read,
 }
 COLUMNS = {"glaive": ("chat",), "xlam": ("query", "answers")}  # of the formats that do not have turns
+COLUMN = "`messages` with `tool_calls` and `tools` will do; for a column of another name set `columns`"
+PAIR = (
+    '`{"messages": [{"role": "user", "content": …}, {"role": "assistant", "content": …}]}` says the same; '
+    "where no row has calls, take `task: sft`"
+)
 COUNTS = ("none", "one", "several")  # calls of a row
 
 
@@ -69,7 +74,7 @@ def choose(row: Row, source_format: str = AUTO) -> str | Problem:
             return placed(row, [(message, "set `format` to the one that is meant")])[0]
     what = "file" if has_fixed_columns(row.place) else "row"
     message = f"the {what} is in no format with calls; it has {columns_of(row)}"
-    hint = "`messages` with `tool_calls` and `tools` will do; for a column of another name set `columns`"
+    hint = PAIR if {"prompt", "completion"} <= row.values.keys() else COLUMN
     return placed(row, [(message, hint)])[0]
 
 

@@ -24,6 +24,7 @@ from runner.data.formats import Fault
 from runner.data.rows import Row
 
 END = "<|endoftext|>"
+TURNS = "for a list of turns in this column set `columns: {messages: chat}`"
 CALL = "<functioncall>"
 ROLES = {"USER": "user", "ASSISTANT": "assistant", "FUNCTION RESPONSE": "tool"}
 NAMES = "|".join(ROLES)
@@ -50,7 +51,8 @@ def read(row: Row) -> Conversation:
     if isinstance(chat, str):
         _chat(chat, found)
     else:
-        found.faults.append((f"`chat` is {strict_json.kind(chat)}, not text", None))
+        hint = TURNS if isinstance(chat, list) else None
+        found.faults.append((f"`chat` is {strict_json.kind(chat)}, not text", hint))
     return found
 
 

@@ -20,6 +20,8 @@ from runner.data.rows import Row
 
 ROLES = {name: name for name in ("system", "user", "assistant", "tool")}
 OLD_ROLE = "function"
+NO_ANSWER = "a turn of the assistant has a text, `tool_calls`, or both"
+RESULT = "write what a tool gives back as JSON text: `json.dumps`"
 SWIFT = "rows with this role are of `format: swift`"
 
 
@@ -70,6 +72,8 @@ def _turn(node: Node) -> Turn | list[Fault]:
     content: str | list[Fault] = ""
     if not asked or item.get("content") is not None:
         content = formats.text_of_turn(item, at.path)
+        if not isinstance(content, str):
+            content = [(message, hint or _no_text(item)) for message, hint in content]
     if isinstance(content, str):
         may_be_empty = bool(asked) or role in ("system", "tool", OLD_ROLE)
         faults += formats.text_faults(content, f"{at.path}.content", may_be_empty)
@@ -85,6 +89,13 @@ def _turn(node: Node) -> Turn | list[Fault]:
 def _said(role: str, content: str, calls: list[ReadCall], at: At) -> Turn:
     message = Message(role, content, tuple(each.call for each in calls))
     return Turn(message, at, tuple(calls))
+
+
+def _no_text(item: dict[str, Any]) -> str | None:
+    """What to do about a turn whose content is no text."""
+    if item.get("role") == "assistant":
+        return NO_ANSWER if item.get("content") is None else None
+    return RESULT if item.get("role") in ("tool", OLD_ROLE) and item.get("content") is not None else None
 
 
 def _calls(node: Node) -> list[ReadCall | list[Fault]]:

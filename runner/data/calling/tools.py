@@ -16,6 +16,9 @@ from runner.data.calling.nodes import At, Node
 from runner.data.formats import Fault
 
 Parameters = Callable[[dict[str, Any], str], tuple[Any, list[Fault]]]
+A_TOOL = 'a tool is an object: `{"name": …, "description": …, "parameters": …}`'
+A_LIST = "write a list, also of a single tool: `[{…}]`"
+ONE_NAME = "nobody could tell which of them a call means: rename one, or take one away"
 OTHER_PARAMETERS = ("input_schema", "inputSchema", "parameter", "args")
 
 
@@ -29,7 +32,8 @@ def of_column(
     if not isinstance(node, Node):
         return [], [node]
     if not isinstance(node.value, list):
-        return [], [(f"`{path}` is {strict_json.kind(node.value)}, not a list of tools", None)]
+        hint = A_LIST if isinstance(node.value, dict) else None
+        return [], [(f"`{path}` is {strict_json.kind(node.value)}, not a list of tools", hint)]
     return of_nodes(Node(node.value, node.at).items(), parameters)
 
 
@@ -43,7 +47,7 @@ def of_nodes(given: Sequence[Node], parameters: Parameters = schema_types.normal
             faults += read
             continue
         if any(read.name == other.name for other in tools):
-            faults.append((f"{read.at} is the second tool with the name `{short(read.name)}`", None))
+            faults.append((f"{read.at} is the second tool with the name `{short(read.name)}`", ONE_NAME))
         tools.append(read)
     return tools, faults
 
@@ -51,6 +55,8 @@ def of_nodes(given: Sequence[Node], parameters: Parameters = schema_types.normal
 def _tool(node: Node, parameters: Parameters) -> Tool | list[Fault]:
     if isinstance(node.value, str):
         written = nodes.of_text(node.value, node.at)
+        if not isinstance(written, Node) and not node.value.lstrip().startswith(("{", "[")):
+            return [(f"{node.at} is the text `{short(node.value)}`, not a tool", A_TOOL)]
         if not isinstance(written, Node):
             return [written]
         node = Node(written.value, node.at)
@@ -69,7 +75,7 @@ def _tool(node: Node, parameters: Parameters) -> Tool | list[Fault]:
         faults.append((f"{_key(function.at, 'name')} is {what}", None))
     other = next((key for key in OTHER_PARAMETERS if key in values), None)
     if other is not None and "parameters" not in values:
-        faults.append((f"{function.at} has `{other}` in place of `parameters`", f"rename `{other}`"))
+        faults.append((f"{function.at} has `{other}` in place of `parameters`", "rename it `parameters`"))
     schema: Any = {}
     if "parameters" in values:
         schema, wrong = _parameters(values["parameters"], function.at, parameters)
