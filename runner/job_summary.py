@@ -35,6 +35,7 @@ MOST_BYTES = 1024**2  # that GitHub takes of one step; with one byte more it sho
 MOST_POINTS = 40  # of a curve
 MOST_ROWS = 60  # of a table
 MOST_FAULTS = 20
+LARGEST_DRAWN = 1e12
 LONGEST_NAME, LONGEST_FAULT = 200, 2000  # characters
 
 # Exit code -> heading, and what to do now.
@@ -100,7 +101,8 @@ def render(directory: Path | None, fault: UserError | None, environment: Mapping
     # what lies there may be of another run: one that has the name, or that still goes on
     ours = directory is not None and (fault is None or state.get("exit_code") == code)
     heading, advice = ENDS.get(code, ENDS[FAILED])
-    parts = [f"## {_name(state.get('name')) if ours else 'Tunesmith'}: {heading}"]
+    title = _name(state.get("name") or directory.name) if directory is not None and ours else "Tunesmith"
+    parts = [f"## {title}: {heading}"]
     if directory is not None and ours:
         events = list(_events(directory / "metrics.jsonl"))
         evaluation = _clean(_object(directory / "evaluation.json"), environment)
@@ -194,7 +196,10 @@ def _rewards(events: Sequence[Mapping[str, Any]], environment: Mapping[str, str]
         return []
     names = list(steps[-1])
     rows = [
-        (_name(redact(name, environment)), *(_figure(_mapping(rewards.get(name)).get("mean")) for rewards in (steps[0], steps[-1])))
+        (
+            _name(redact(name, environment)),
+            *(_figure(_mapping(rewards.get(name)).get("mean")) for rewards in (steps[0], steps[-1])),
+        )
         for name in names
     ]
     return ["### Rewards in training", _table(("reward", "first mean", "last mean"), rows, "lrr")]
@@ -202,7 +207,9 @@ def _rewards(events: Sequence[Mapping[str, Any]], environment: Mapping[str, str]
 
 def _held_out(events: Sequence[Mapping[str, Any]]) -> list[str]:
     rows = [
-        (str(event["step"]), _figure(event.get("evaluation_loss"))) for event in events if event["event"] == "evaluation"
+        (str(event["step"]), _figure(event.get("evaluation_loss")))
+        for event in events
+        if event["event"] == "evaluation"
     ]
     stride = math.ceil(len(rows) / 12) or 1
     kept = rows[::-1][::stride][::-1]  # the last one always
@@ -286,7 +293,7 @@ def _number(value: Any) -> float | None:
     """A number that can be drawn, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) else None
+    return float(value) if abs(value) < LARGEST_DRAWN else None  # neither is what is no number
 
 
 def _figure(value: Any) -> str:
