@@ -50,7 +50,7 @@ ENDS = {
     ),
     OUT_OF_MEMORY: (
         "out of memory",
-        "`tunesmith plan` says what takes it. A smaller `training.micro_batch_size` or `dataset.max_length` needs less.",
+        "`tunesmith plan` says what takes it; with less `training.micro_batch_size` or `dataset.max_length` it fits.",
     ),
     INTERRUPTED: (
         "interrupted, with a checkpoint saved",

@@ -125,6 +125,28 @@ def test_actionlint_finds_nothing() -> None:
     linted("actionlint", *WORKFLOWS)
 
 
+def test_the_workflow_that_a_user_is_shown_is_a_good_one(tmp_path: Path) -> None:
+    shown = re.findall(
+        r"^ *```yaml\n(.*?)^ *```$", (ROOT / "docs/github_actions.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    workflow, one_step = (yaml.load(text, yaml.BaseLoader) for text in shown)
+    (tmp_path / "adapter.yml").write_text(shown[0])
+    linted("actionlint", tmp_path / "adapter.yml")
+    called = read(ROOT / ".github/workflows/train.yml")["on"]["workflow_call"]
+    (job,) = workflow["jobs"].values()
+    assert job["with"].keys() <= called["inputs"].keys() and job["secrets"].keys() <= called["secrets"].keys()
+    assert {name for name, about in called["inputs"].items() if about.get("required") == "true"} <= job["with"].keys()
+    assert one_step[0]["with"].keys() <= read(ROOT / "action.yml")["inputs"].keys()
+
+
+def test_the_documentation_names_each_input_with_its_default() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|.*?\| (.*?) ?\|$", (ROOT / "docs/github_actions.md").read_text(), re.MULTILINE)
+    inputs = read(ROOT / ".github/workflows/train.yml")["on"]["workflow_call"]["inputs"]
+    defaults = {name: about.get("default", "") or about["description"] for name, about in inputs.items()}
+    assert [name for name, _ in rows] == list(inputs)
+    assert all(told.strip("`") in defaults[name] for name, told in rows)
+
+
 def test_zizmor_finds_nothing() -> None:
     linted("zizmor", "--offline", "--no-config", "--persona=pedantic", *WORKFLOWS, ROOT / "action.yml")
 
