@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from runs import run_of, tunesmith, write_recipe
 
-from runner import job_summary
+from runner import cli, job_summary
 from runner.errors import (
     CONTROL_CHARACTERS,
     DataError,
@@ -276,6 +276,14 @@ def test_a_summary_that_cannot_be_written_hides_no_fault(tmp_path: Path) -> None
     job_summary.write(None, RunError(Problem("the real one")), environment)
     with pytest.raises(RunError, match=r"cannot write to the `.*` of `GITHUB_STEP_SUMMARY`: Is a directory"):
         job_summary.write(None, None, environment)
+
+
+def test_a_training_that_cannot_begin_is_told_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    summary = tmp_path / "summary"
+    monkeypatch.setenv(job_summary.VARIABLE, str(summary))
+    assert cli.main(["train", str(tmp_path / "none.yaml")]) == 2
+    assert summary.read_text().startswith("## Tunesmith: not trained: the recipe or the data is wrong\n\n<pre>error: ")
+    assert "none.yaml" in summary.read_text()
 
 
 @pytest.mark.slow
