@@ -1,4 +1,4 @@
-"""The workflow that trains, from end to end by act, with stand-ins for docker and for the actions of others."""
+"""The workflow that trains, and the action, carried out by act, with stand-ins for docker and for others' actions."""
 
 from __future__ import annotations
 
@@ -39,19 +39,36 @@ for word in "$@"; do case $word in --set=output.directory=*) directory=${word##*
 mkdir -p "$directory/demo/adapter" "$directory/demo/logs"
 touch "$directory/demo/run.json"
 echo "a step of the run"
+[[ -z $HF_TOKEN ]] || echo "with a token"
 exit "${CODE:-0}"
 """
 
 
-def act(folder: Path, recipe: str, code: int = 0) -> tuple[int, str]:
-    """The exit code of the workflow and its log, for a recipe of a repository with all of our files."""
+STEP = """on: workflow_dispatch
+jobs:
+  one:
+    runs-on: self-hosted
+    steps:
+      - uses: CHECKOUT
+      - uses: ./
+        with: {verb: train, recipe: recipes/a.yaml, image: "ghcr.io/ann/tunesmith:1", set: training.epochs=1}
+        env: {HF_TOKEN: "${{ secrets.HF_TOKEN }}"}
+"""
+
+
+def act(folder: Path, recipe: str, code: int = 0, name: str = "train.yml") -> tuple[int, str]:
+    """The exit code of a workflow and its log, for a recipe of a repository with all of our files."""
     repository, tools = folder / "repository", folder / "tools"
     for each in (repository / "recipes", tools, folder / "home"):
         each.mkdir(parents=True)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, repository)
-    for name in ("runner", "rewards", ".github"):
-        shutil.copytree(ROOT / name, repository / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("pyproject.toml", "README.md", "LICENSE", "action.yml"):
+        shutil.copy(ROOT / file, repository)
+    for tree in ("runner", "rewards", ".github"):
+        shutil.copytree(ROOT / tree, repository / tree, ignore=shutil.ignore_patterns("__pycache__"))
+    train = (ROOT / ".github/workflows/train.yml").read_text()
+    used = dict(re.findall(r"uses: (\S+)@([0-9a-f]{40})", train))
+    step = STEP.replace("CHECKOUT", f"actions/checkout@{used['actions/checkout']}")
+    (repository / ".github" / "workflows" / "step.yml").write_text(step)
     (repository / "recipes" / "a.yaml").write_text(recipe)
     (repository / "recipes" / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
     (tools / "docker").write_text(DOCKER)
@@ -61,13 +78,12 @@ def act(folder: Path, recipe: str, code: int = 0) -> tuple[int, str]:
                   ["remote", "add", "origin", "https://github.com/ann/recipes.git"]):  # fmt: skip
         subprocess.run([*git, *words], check=True, capture_output=True)
 
-    workflow = repository / ".github" / "workflows" / "train.yml"
-    options: list[object] = []
-    for name, reference in set(re.findall(r"uses: (\S+)@([0-9a-f]{40})", workflow.read_text())):
-        place = folder / name
+    options: list[object] = ["-W", repository / ".github" / "workflows" / name]
+    for action, commit in used.items():
+        place = folder / action
         place.mkdir(parents=True)
-        (place / "action.yml").write_text(STAND_IN.format(command=INSTEAD[name]))
-        options += ["--local-repository", f"{name}@{reference}={place}"]
+        (place / "action.yml").write_text(STAND_IN.format(command=INSTEAD[action]))
+        options += ["--local-repository", f"{action}@{commit}={place}"]
     for platform in ("ubuntu-24.04", "self-hosted", "gpu"):
         options += ["-P", f"{platform}=-self-hosted"]
     for given in ("recipe=recipes/a.yaml", "image=ghcr.io/ann/tunesmith:1", 'runner=["self-hosted", "gpu"]'):
@@ -79,7 +95,7 @@ def act(folder: Path, recipe: str, code: int = 0) -> tuple[int, str]:
     }
     assert ACT is not None
     ended = subprocess.run(
-        [ACT, "workflow_dispatch", "-W", workflow, *options,
+        [ACT, "workflow_dispatch", *options,
          "--env", f"SOURCE={repository}", "--env", f"CODE={code}", "-s", "HF_TOKEN=hf-secret-of-ann"],
         cwd=repository, env=environment, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
@@ -111,3 +127,11 @@ def test_an_interrupted_run_fails_with_its_logs_kept(tmp_path: Path) -> None:
     assert code != 0
     assert "interrupted with a checkpoint saved" in log
     assert "uploads report-" in log and "uploads adapter-" not in log
+
+
+def test_the_action_trains_in_one_step(tmp_path: Path) -> None:
+    code, log = act(tmp_path, GOOD, name="step.yml")
+    assert code == 0, log
+    assert "a step of the run" in log and "with a token" in log and "hf-secret" not in log
+    failed, log = act(tmp_path / "again", GOOD, code=3, name="step.yml")
+    assert failed != 0 and "it pushes and does not train" in log
