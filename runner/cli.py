@@ -234,14 +234,21 @@ def _check_rewards(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from runner import show, supervise
+    from runner import job_summary, show, supervise
 
-    recipe, places = _recipe(options.recipe, options)
-    console = _console()
-    for text in options.set:
-        console.print(f"set on the command line: {text}", soft_wrap=True)
-    code = supervise.train(recipe, places, show.Watcher(console))
-    show.result(Path(recipe.output.directory) / recipe.name, console)
+    directory = None
+    try:
+        recipe, places = _recipe(options.recipe, options)
+        directory = Path(recipe.output.directory) / recipe.name
+        console = _console()
+        for text in options.set:
+            console.print(f"set on the command line: {text}", soft_wrap=True)
+        code = supervise.train(recipe, places, show.Watcher(console))
+        show.result(directory, console)
+    except UserError as error:
+        job_summary.write(directory, error, os.environ)
+        raise
+    job_summary.write(directory, None, os.environ)
     return code
 
 
