@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from runner import asked, intervals, model, reload, rewarded, training
+from runner import asked, intervals, machine, model, reload, rewarded, training
 from runner.events import tell
 from runner.intervals import Measured
 from runner.plan import Plan
@@ -32,7 +31,7 @@ def run(plan: Plan) -> None:
     """Assemble the adapter, prove that it can be read back, and score it. Raises UserError."""
     directory = Path(plan.directory)
     if plan.device == "cpu":
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        torch.set_num_threads(machine.cores())
     tokenizer = model.tokenizer(plan.recipe.model)
     manifest = reload.assemble(plan, tokenizer)
     adapted = reload.load(plan)
