@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = verbs.add_parser("doctor", help="look at this machine: packages, devices, memory, disks, container, Hub")
     _with_recipe(doctor, optional=True)
-    doctor.add_argument("--json", action="store_true", help="print the findings as JSON, one a line")
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     doctor.add_argument("--network", action="store_true", help="try to reach the Hub as well")
     doctor.set_defaults(run=_doctor)
 
@@ -196,8 +196,7 @@ def _doctor(options: argparse.Namespace) -> int:
     facts = examination.ask_torch()
     found = examination.findings(finding.here(), where, wanted, facts, options.network)
     if options.json:
-        for each in found:
-            print(json.dumps(vars(each), ensure_ascii=False))
+        print(json.dumps({"findings": [vars(each) for each in found]}, indent=2, ensure_ascii=False))
     else:
         show_findings.page(found, recipe.name if recipe else None, _console())
     return FAILED if any(each.status == "fault" for each in found) else DONE

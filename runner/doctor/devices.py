@@ -20,7 +20,8 @@ GROUP = "devices"
 LONGEST_REASON = 300  # characters of a library's own words
 # How libraries put it that the driver knows no CUDA as new as the one that they were built for.
 OLD_DRIVER = re.compile(r"driver version is insufficient|driver on your system is too old|\bError 803\b|\bError 35\b")
-INTO_CONTAINER = "start the container with `--gpus all`, and on the host install the NVIDIA container toolkit"
+NO_DEVICES = "`nvidia-smi` has to list them: install NVIDIA's driver; a container gets them by `--gpus all`, for which "
+NO_DEVICES += "the host needs the NVIDIA container toolkit"
 IMPORTED = {"flash_attn": "flash-attn", "bitsandbytes": "bitsandbytes"}  # modules that torch's process tries
 
 
@@ -40,7 +41,7 @@ def found_by_driver(surroundings: Surroundings, needs: Needs, machine: Machine) 
         hint += "driver, restart the host"
         return [Finding(GROUP, "devices", "fault", f"{len(device_files)} that cannot be asked: {_short(answer)}", hint)]
     if needs.devices:
-        return [Finding(GROUP, "devices", "fault", "none, and this recipe needs CUDA devices", INTO_CONTAINER)]
+        return [Finding(GROUP, "devices", "fault", "none, and this recipe needs CUDA devices", NO_DEVICES)]
     return [Finding(GROUP, "devices", "missing", "none: training runs on the CPU")]
 
 

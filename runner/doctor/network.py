@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -58,15 +60,30 @@ def reached(address: str, environment: Mapping[str, str], needs: Needs, seconds:
     """One request to the address; any answer of a server will do."""
     needed, shown = needs.pushes or needs.reads_hub, redact(address, environment)
     hint = "look at `HF_ENDPOINT`, `HTTPS_PROXY` and `SSL_CERT_FILE`; without a network fill the Hub cache beforehand"
+    told: list[int | str] = []
     started = time.monotonic()
+    # In a thread: a time limit of the request does not hold for the look-up of the name.
+    asking = threading.Thread(target=lambda: told.append(_answer(address, seconds)), daemon=True)
+    asking.start()
+    asking.join(seconds)
+    answer = told[0] if told else f"no answer within {seconds:g} seconds"
+    if isinstance(answer, str):
+        reason = redact(answer, environment)
+        return Finding(GROUP, "address", wrong(needed), f"{shown} is not reached: {reason}", hint)
+    if answer >= 500:
+        return Finding(GROUP, "address", wrong(needed), f"{shown} answers with {answer}", "try again later")
+    milliseconds = 1000 * (time.monotonic() - started)
+    return Finding(GROUP, "address", "ok", f"{shown} answers, after {milliseconds:.0f} ms")
+
+
+def _answer(address: str, seconds: float) -> int | str:
+    """The status that the server answers with, or why it gives none."""
     try:
         request = urllib.request.Request(address, method="HEAD", headers={"User-Agent": "tunesmith"})
-        with urllib.request.urlopen(request, timeout=seconds):
-            pass
+        with urllib.request.urlopen(request, timeout=seconds) as response:
+            return int(response.status)
     except urllib.error.HTTPError as error:
-        if error.code >= 500:
-            return Finding(GROUP, "address", wrong(needed), f"{shown} answers with {error.code}", "try again later")
-    except (OSError, ValueError, urllib.error.URLError) as error:
-        reason = redact(str(getattr(error, "reason", error)), environment)
-        return Finding(GROUP, "address", wrong(needed), f"{shown} is not reached: {reason}", hint)
-    return Finding(GROUP, "address", "ok", f"{shown} answers, after {1000 * (time.monotonic() - started):.0f} ms")
+        return error.code
+    except (OSError, ValueError, http.client.HTTPException) as error:  # a URLError is an OSError
+        reason = getattr(error, "reason", error)
+        return getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
