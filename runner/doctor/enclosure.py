@@ -57,16 +57,16 @@ def job(environment: Mapping[str, str], asks: bool = True) -> Finding | None:
     end = environment.get("SLURM_JOB_END_TIME", "")
     told = time.strftime("%Y-%m-%d %H:%M", time.localtime(int(end))) if re.fullmatch(r"\d{1,12}", end) else None
     if told is None and asks:
-        told = _asked(number, environment)
+        told = _asked(number)
     return Finding(GROUP, "SLURM", "ok", f"job {number}" + (f", ends {told}" if told else ", its end is not told"))
 
 
-def _asked(number: str, environment: Mapping[str, str]) -> str | None:
+def _asked(number: str) -> str | None:
     """The end that `squeue` tells, such as `2030-01-31 12:00`."""
     try:
         answer = subprocess.run(
             ["squeue", "--noheader", "--jobs", number, "--format", "%e"],
-            capture_output=True, text=True, timeout=SECONDS, check=True, env=dict(environment),
+            capture_output=True, text=True, timeout=SECONDS, check=True,
         ).stdout  # fmt: skip
     except (OSError, ValueError, subprocess.SubprocessError):
         return None

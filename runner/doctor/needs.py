@@ -23,7 +23,6 @@ class Needs:
     reads_hub: bool = False  # the model, the data or an adapter is named by a Hub id
     pushes: bool = False
     gguf: bool = False  # the model is a GGUF file, which is converted once
-    offload: bool = False  # to the host's memory, for which DeepSpeed compiles an optimizer
     rewards: bool = False
 
 
@@ -55,6 +54,5 @@ def of(recipe: Recipe, machine: Machine) -> Needs:
         reads_hub=any(not name.startswith("/") and not Path(name).exists() for name in named),
         pushes=recipe.output.hub is not None,
         gguf=recipe.model.name.endswith(".gguf"),
-        offload=recipe.deepspeed.offload != "none",
         rewards=bool(recipe.rewards or recipe.evaluation.rewards),
     )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import shutil
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from runner.doctor.finding import Finding, Status, Surroundings, wrong
+from runner.doctor import programs
+from runner.doctor.finding import Finding, Status, wrong
 from runner.doctor.needs import Needs
 from runner.machine import Machine
 
@@ -101,25 +103,20 @@ def _vllm(wanted: Requirement, version: str | None, own_name: bool, has_to_be: b
     return Finding(GROUP, "vllm", judged.status, f"{judged.found}, built {build}", judged.hint)
 
 
-def compiler(surroundings: Surroundings, needs: Needs, machine: Machine) -> list[Finding]:
-    """What compiles C and C++ when a run is under way: DeepSpeed's parts for CPUs, Triton's launchers."""
-    environment = surroundings.environment
-    path, found = environment.get("PATH", ""), []
-    for language, variable, names, for_what, has_to_be in (
-        ("C", "CC", ("cc", "gcc", "clang"), "Triton (vLLM, `torch.compile`) compiles its launchers with it", False),
-        (
-            "C++", "CXX", ("c++", "g++", "clang++"),
-            "DeepSpeed compiles its part for CPUs with it, at the first run" if not machine.devices
-            else "DeepSpeed compiles its optimizer for CPUs with it, which offloading needs",
-            not machine.devices or needs.offload,
-        ),
-    ):  # fmt: skip
-        candidates = [environment[variable].split()[0]] if environment.get(variable, "").strip() else names
-        program = next((where for name in candidates if (where := shutil.which(name, path=path))), None)
-        if program:
-            found.append(Finding(GROUP, f"{language} compiler", "ok", program))
-            continue
-        status: Status = "fault" if has_to_be else "missing"
-        hint = "install one, on Debian and Ubuntu `apt install g++`, and Python's headers" if has_to_be else None
-        found.append(Finding(GROUP, f"{language} compiler", status, f"none; {for_what}", hint))
+def compilers(environment: Mapping[str, str], machine: Machine) -> list[Finding]:
+    """What compiles C and C++ when a run is under way: Triton's launchers, DeepSpeed's exchange between CPUs.
+
+    DeepSpeed does without where there is no compiler, and fails where there is one and `ninja` is missing.
+    """
+    c, cpp, ninja = (find(environment) for find in (programs.c_compiler, programs.cpp_compiler, programs.ninja))
+    without_c = "none; Triton compiles with it, for vLLM and `torch.compile`"
+    without_cpp = "none; DeepSpeed compiles with it what processes on CPUs exchange by, and does without"
+    found = [
+        Finding(GROUP, "C compiler", "ok" if c else "missing", c or without_c),
+        Finding(GROUP, "C++ compiler", "ok" if cpp else "missing", cpp or without_cpp),
+    ]
+    if cpp is not None and ninja is None and not machine.devices:
+        hint = f"put it on the `PATH`: `pip install ninja` has it in `{Path(sys.prefix) / 'bin'}`"
+        text = "not on the `PATH`, and DeepSpeed builds with it what it compiles"
+        found.append(Finding(GROUP, "ninja's program", "fault", text, hint))
     return found
