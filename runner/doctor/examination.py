@@ -27,7 +27,7 @@ def findings(
         packages.python(),
         *packages.needed((*packages.asked(None), *packages.asked("train"))),
         *packages.optional([each for extra in packages.OPTIONAL for each in packages.asked(extra)], needs, machine),
-        *packages.compilers(surroundings.environment, machine),
+        *packages.compilers(surroundings.environment),
         *drivers,
         *devices.found_by_torch(facts, driver, needs, machine),
         room.cores(machine),

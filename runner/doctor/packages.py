@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import sys
+import shutil
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from runner.doctor import programs
 from runner.doctor.finding import Finding, Status, wrong
 from runner.doctor.needs import Needs
 from runner.machine import Machine
@@ -103,20 +101,15 @@ def _vllm(wanted: Requirement, version: str | None, own_name: bool, has_to_be: b
     return Finding(GROUP, "vllm", judged.status, f"{judged.found}, built {build}", judged.hint)
 
 
-def compilers(environment: Mapping[str, str], machine: Machine) -> list[Finding]:
-    """What compiles C and C++ when a run is under way: Triton's launchers, DeepSpeed's exchange between CPUs.
-
-    DeepSpeed does without where there is no compiler, and fails where there is one and `ninja` is missing.
-    """
-    c, cpp, ninja = (find(environment) for find in (programs.c_compiler, programs.cpp_compiler, programs.ninja))
-    without_c = "none; Triton compiles with it, for vLLM and `torch.compile`"
-    without_cpp = "none; DeepSpeed compiles with it what processes on CPUs exchange by, and does without"
-    found = [
-        Finding(GROUP, "C compiler", "ok" if c else "missing", c or without_c),
-        Finding(GROUP, "C++ compiler", "ok" if cpp else "missing", cpp or without_cpp),
-    ]
-    if cpp is not None and ninja is None and not machine.devices:
-        hint = f"put it on the `PATH`: `pip install ninja` has it in `{Path(sys.prefix) / 'bin'}`"
-        text = "not on the `PATH`, and DeepSpeed builds with it what it compiles"
-        found.append(Finding(GROUP, "ninja's program", "fault", text, hint))
+def compilers(environment: Mapping[str, str]) -> list[Finding]:
+    """What compiles C and C++ when a run is under way; plain training does without."""
+    path, found = environment.get("PATH", ""), []
+    for name, variable, programs, used_for in (
+        ("C compiler", "CC", ("cc", "gcc", "clang"), "Triton, for vLLM and `torch.compile` on CUDA devices, needs one"),
+        ("C++ compiler", "CXX", ("c++", "g++", "clang++"), "only DeepSpeed's own optimizers would need one"),
+    ):
+        candidates = environment.get(variable, "").split()[:1] or programs
+        program = next((where for each in candidates if (where := shutil.which(each, path=path))), None)
+        text = program or f"none; {used_for}"
+        found.append(Finding(GROUP, name, "ok" if program else "missing", text))
     return found

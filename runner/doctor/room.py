@@ -8,7 +8,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.doctor import programs
 from runner.doctor.finding import GIB, Finding, Status, Surroundings, size, wrong
 from runner.doctor.needs import Needs
 from runner.machine import Machine
@@ -94,8 +93,6 @@ def folders(surroundings: Surroundings, needs: Needs, machine: Machine) -> list[
 
     cache = at(home / ".cache", "XDG_CACHE_HOME")
     place = temporary(surroundings).path
-    # On a CPU, DeepSpeed compiles where it finds a compiler, and goes without where there is none.
-    compiles = not machine.devices and programs.cpp_compiler(environment) is not None
     user = surroundings.user_name or f"uid_{surroundings.user}"
     hub = at(at(cache / "huggingface", "HF_HOME"), "HF_HUB_CACHE")
     listed = [
@@ -105,7 +102,7 @@ def folders(surroundings: Surroundings, needs: Needs, machine: Machine) -> list[
         Folder("cache", cache, "XDG_CACHE_HOME", needed=False),
         Folder(
             "torch extensions", at(cache / "torch_extensions", "TORCH_EXTENSIONS_DIR"), "TORCH_EXTENSIONS_DIR",
-            needed=compiles, runs_code=True,
+            needed=False, runs_code=True,
         ),
         Folder(
             "Inductor cache", at(place / f"torchinductor_{user}", "TORCHINDUCTOR_CACHE_DIR"), "TORCHINDUCTOR_CACHE_DIR",
