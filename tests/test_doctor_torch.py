@@ -49,14 +49,6 @@ def test_the_torch_that_is_installed_here() -> None:
     assert answered.told["no_such_module"]["error"] == "ModuleNotFoundError: No module named 'no_such_module'"
 
 
-def test_asking_torch_leaves_this_process_light() -> None:
-    program = (
-        "import sys; from runner.doctor import examination; examination.ask_torch(); print('torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert (done.stdout, done.stderr) == ("False\n", "")
-
-
 def asked(folder: Path, modules: dict[str, str], seconds: float = 60.0) -> Facts:
     """The facts of a machine with these modules in the place of torch and others."""
     files(folder, {f"{name}.py": source for name, source in modules.items()})
@@ -95,6 +87,16 @@ def test_a_torch_that_raises_or_exits(tmp_path: Path) -> None:
         assert finding.status == "fault" and finding.found.startswith(f"cannot be imported: {error}")
 
 
+def test_asking_torch_leaves_this_process_light(tmp_path: Path) -> None:
+    program = "import sys; from runner.doctor import examination; print('torch' in examination.ask_torch().told); "
+    done = subprocess.run(
+        [sys.executable, "-c", program + "print('torch' in sys.modules)"],
+        env={**os.environ, "PYTHONPATH": str(files(tmp_path, {"torch.py": TORCH}))},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("True\nFalse\n", "")
+
+
 # what is made of it
 
 
@@ -114,7 +116,7 @@ def test_a_build_for_cpus_beside_devices() -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        "RuntimeError: The NVIDIA driver on your system is too old (found version 12020). Please update your GPU driver",
+        "RuntimeError: The NVIDIA driver on your system is too old (found version 12020). Please update it",
         "RuntimeError: CUDA error: CUDA driver version is insufficient for CUDA runtime version",
         "RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 803: system has unsupported display driver",
     ],
