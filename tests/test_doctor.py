@@ -119,8 +119,9 @@ def test_homes(tmp_path: Path) -> None:
     assert account.home(surroundings(tmp_path)).status == "ok"
     without = replace(surroundings(tmp_path), environment={})
     assert told(account.home(without))[1:] == (
-        "warning", "`HOME` is not set: caches go below `/` unless their variables are set",
+        "warning", "`HOME` is not set: libraries make a folder named `~` where the run is started",
     )  # fmt: skip
+    assert account.home(replace(without, user_home=str(tmp_path))).status == "ok"
     assert told(account.home(surroundings(tmp_path, HOME="/nowhere")))[1:] == ("warning", "`/nowhere` is not there")
     assert account.root(surroundings(tmp_path)).found == "writable"
 

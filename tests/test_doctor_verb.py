@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -111,6 +113,33 @@ def test_a_machine_that_can_train(recipe: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_examined(arguments: list[str], error: str) -> None:
     done = tunesmith("doctor", *arguments)
     assert (done.code, done.out) == (2, "") and done.err.startswith(f"error: {error}\n")
+
+
+AS_NOBODY = """
+import os, sys
+import rich.console, runner.cli
+from runner import show_findings, supervise
+from runner.doctor import examination
+os.setgroups([])
+os.setresgid(54321, 54321, 54321)
+os.setresuid(54321, 54321, 54321)
+for name in ("HOME", "USER", "LOGNAME", "HF_HOME", "XDG_CACHE_HOME", "HF_TOKEN"):
+    os.environ.pop(name, None)
+sys.exit(runner.cli.main(["doctor"]))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_a_user_without_a_name_and_a_home(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AS_NOBODY], cwd=tmp_path, env={**os.environ, "COLUMNS": "300"}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1 and "Traceback" not in done.stdout + done.stderr
+    lines = {line[2:20].strip(): line[20:].split(None, 1) for line in done.stdout.splitlines() if line.startswith("  ")}
+    assert lines["user"][1].startswith("user id 54321, which has no entry in `/etc/passwd`")
+    assert lines["home"][0] == "warning" and lines["output"][:1] == ["fault"]
+    assert not list(tmp_path.iterdir())
 
 
 # at the start of a run

@@ -12,7 +12,7 @@ from runner.doctor.needs import Needs
 GROUP = "user and limits"
 ENOUGH_FILES = 1024  # a process of many devices, with data, logs and sockets
 ENOUGH_LOCKED = 64 * MIB
-SUITABLE_HOME = "`-e HOME=/tmp` in a container, or the home of a user that it knows"
+SUITABLE_HOME = "set `HOME` to a folder that can be written to, in a container `-e HOME=/tmp`"
 
 
 def user(surroundings: Surroundings) -> Finding:
@@ -25,15 +25,15 @@ def user(surroundings: Surroundings) -> Finding:
 
 def home(surroundings: Surroundings) -> Finding:
     """The home directory, which caches are in unless a variable says otherwise."""
-    written = surroundings.environment.get("HOME")
-    if not written:
-        text = "`HOME` is not set: caches go below `/` unless their variables are set"
+    home = surroundings.home()
+    if home == Path("~"):
+        text = "`HOME` is not set: libraries make a folder named `~` where the run is started"
         return Finding(GROUP, "home", "warning", text, SUITABLE_HOME)
-    if not Path(written).is_dir():
-        return Finding(GROUP, "home", "warning", f"`{written}` is not there", SUITABLE_HOME)
-    if not os.access(written, os.W_OK):
-        return Finding(GROUP, "home", "warning", f"`{written}` cannot be written to", SUITABLE_HOME)
-    return Finding(GROUP, "home", "ok", f"`{written}`")
+    if not os.path.isdir(home):
+        return Finding(GROUP, "home", "warning", f"`{home}` is not there", SUITABLE_HOME)
+    if not os.access(home, os.W_OK):
+        return Finding(GROUP, "home", "warning", f"`{home}` cannot be written to", SUITABLE_HOME)
+    return Finding(GROUP, "home", "ok", f"`{home}`")
 
 
 def root(surroundings: Surroundings) -> Finding:

@@ -32,20 +32,21 @@ class Surroundings:
     user: int  # the effective user id
     user_name: str | None  # None: the id has no entry in the list of users
     root: Path = Path("/")  # below it are `dev`, `etc`, `proc`, `run` and `sys`
+    user_home: str | None = None  # by the list of users
 
     def home(self) -> Path:
-        """The home directory as Python's libraries find it; the root where they find none."""
-        return Path(self.environment.get("HOME") or "/")
+        """The home directory as libraries find it: where there is none, they make a folder named `~`."""
+        return Path(self.environment.get("HOME") or self.user_home or "~")
 
 
 def here() -> Surroundings:
     """Those of this process."""
     user = os.geteuid()
     try:
-        name = pwd.getpwuid(user).pw_name
+        entry = pwd.getpwuid(user)
     except KeyError:
-        name = None
-    return Surroundings(os.environ, user, name)
+        return Surroundings(os.environ, user, None)
+    return Surroundings(os.environ, user, entry.pw_name, user_home=entry.pw_dir)
 
 
 def wrong(needed: bool) -> Status:

@@ -85,10 +85,10 @@ def folders(surroundings: Surroundings, needs: Needs, machine: Machine) -> list[
     """Those folders, each where its library looks for it."""
     environment, home = surroundings.environment, surroundings.home()
 
-    def at(default: Path, *variables: str, below: str = "") -> Path:
+    def at(default: Path, *variables: str) -> Path:
         for variable in variables:
             if environment.get(variable):
-                return (Path(environment[variable]) / below).expanduser()
+                return Path(os.path.expanduser(environment[variable]))
         return default
 
     cache = at(home / ".cache", "XDG_CACHE_HOME")
@@ -124,7 +124,7 @@ def writable(folder: Folder) -> Finding:
     shown, place = str(folder.path), _existing(folder.path)
     way = f"set `{folder.variable}` to a folder that can be written to"
     mount = f"{way}; in a container mount one there: `-v FOLDER:{shown}`"
-    if not place.is_dir():
+    if not os.path.isdir(place):
         return Finding(GROUP, folder.name, wrong(folder.needed), f"`{place}` is no folder", way)
     try:
         disk = os.statvfs(place)
@@ -153,10 +153,5 @@ def writable(folder: Folder) -> Finding:
 def _existing(path: Path) -> Path:
     """The folder itself, or the nearest one above it that is there."""
     path = path.absolute()
-    for each in (path, *path.parents):
-        try:
-            if each.exists():
-                return each
-        except OSError:  # a folder that may not be looked into
-            return each
-    return Path("/")
+    # `os.path` and not `Path`: what may not be looked into counts as not there, and raises nothing.
+    return next(each for each in (path, *path.parents) if os.path.exists(each))
