@@ -188,12 +188,14 @@ def test_devices_as_the_driver_tells_them(tmp_path: Path, monkeypatch: pytest.Mo
     assert findings(CPU) == [("devices", "missing", "none: training runs on the CPU")]
     assert findings(CPU, wants=True) == [("devices", "fault", "none, and this recipe needs CUDA devices")]
     files(tmp_path, {"dev/nvidia0": "", "dev/nvidia1": "", "dev/nvidiactl": ""})
-    assert findings(CPU) == [("devices", "fault", "2 that cannot be asked: `nvidia-smi` is not there")]
+    assert findings(CPU) == [("devices", "warning", "2 that cannot be asked: `nvidia-smi` is not there")]
     program.write_text(f"#!/bin/sh\necho '{HEAD}'\n")
     program.chmod(0o755)
     assert findings(EIGHT) == [("devices", "ok", "8 × h100 (80.0 GiB)"), ("driver", "ok", DRIVER)]
+    in_no_parts = ("devices", "warning", "none of those that `nvidia-smi` lists can be used")
+    assert findings(CPU) == [in_no_parts, ("driver", "ok", DRIVER)]
     assert findings(CPU, CUDA_VISIBLE_DEVICES="9")[0] == ("devices", "warning", "none: `CUDA_VISIBLE_DEVICES` is `9`")
     program.write_text("#!/bin/sh\necho 'Failed to initialize NVML: Driver/library version mismatch'; exit 18\n")
     text = "2 that cannot be asked: `nvidia-smi` ended with code 18: "
     text += "Failed to initialize NVML: Driver/library version mismatch"
-    assert findings(CPU) == [("devices", "fault", text)]
+    assert findings(CPU, wants=True) == [("devices", "fault", text)]

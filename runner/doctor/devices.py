@@ -36,10 +36,15 @@ def found_by_driver(surroundings: Surroundings, needs: Needs, machine: Machine) 
         hint = "unset it, or name devices of `nvidia-smi -L`"
         text = f"none: `CUDA_VISIBLE_DEVICES` is `{visible}`"
         return [Finding(GROUP, "devices", wrong(needs.devices), text, hint), driver(answer)]
-    if device_files and not works:
+    if works:
+        hint = "one in MIG mode needs parts (`nvidia-smi mig -cgi 0 -C`), or the mode off (`nvidia-smi -mig 0`)"
+        text = "none of those that `nvidia-smi` lists can be used"
+        return [Finding(GROUP, "devices", wrong(needs.devices), text, hint), driver(answer)]
+    if device_files:
         hint = "let the container have it with `NVIDIA_DRIVER_CAPABILITIES=compute,utility`; after an update of the "
         hint += "driver, restart the host"
-        return [Finding(GROUP, "devices", "fault", f"{len(device_files)} that cannot be asked: {_short(answer)}", hint)]
+        text = f"{len(device_files)} that cannot be asked: {_short(answer)}"
+        return [Finding(GROUP, "devices", wrong(needs.devices), text, hint)]
     if needs.devices:
         return [Finding(GROUP, "devices", "fault", "none, and this recipe needs CUDA devices", NO_DEVICES)]
     return [Finding(GROUP, "devices", "missing", "none: training runs on the CPU")]
@@ -90,9 +95,7 @@ def _build(torch: Mapping[str, Any], cuda: Mapping[str, Any], driver_found: str,
     if built_for is None:
         if not machine.devices:
             return Finding(GROUP, "torch", "ok", f"{version}, built for CPUs")
-        hint = "`pip install --force-reinstall torch` in the version that is asked for takes a build with CUDA; "
-        hint += "here `make setup ACCELERATOR=cuda`"
-        return Finding(GROUP, "torch", "fault", f"{version}, built for CPUs, beside CUDA devices", hint)
+        return built_for_cpus(version)
     text = f"{version}, built for CUDA {built_for}"
     if not machine.devices:
         return Finding(GROUP, "torch", "ok", text)
@@ -109,6 +112,13 @@ def _build(torch: Mapping[str, Any], cuda: Mapping[str, Any], driver_found: str,
         hint = "`python -c 'import torch; torch.cuda.init()'` says more; look for another program that holds the device"
         return Finding(GROUP, "torch", "fault", f"{text}, and cannot use the devices: {reason}", hint)
     return Finding(GROUP, "torch", "ok", f"{text}, has used each device")
+
+
+def built_for_cpus(version: str) -> Finding:
+    """The fault of a build of torch for CPUs on a machine with CUDA devices."""
+    hint = "`pip install --force-reinstall torch` in the version that is asked for takes a build with CUDA; "
+    hint += "here `make setup ACCELERATOR=cuda`"
+    return Finding(GROUP, "torch", "fault", f"{version}, built for CPUs, beside CUDA devices", hint)
 
 
 def _kernels(cuda: Mapping[str, Any]) -> list[Finding]:

@@ -68,6 +68,9 @@ def at_start(surroundings: Surroundings, machine: Machine, needs: Needs) -> tupl
         f"packages: {', '.join(sorted(versions, key=_as_named))}",
     ]
     looked_at = [*required, shared, output, room.writable(room.temporary(surroundings)), account.open_files()]
+    torch = next((each.found for each in required if each.name == "torch"), "")
+    if machine.devices and torch.endswith("+cpu"):  # a build tells itself by its version
+        looked_at.append(devices.built_for_cpus(torch))
     return lines, [finding for finding in looked_at if finding.status in ("warning", "fault")]
 
 
