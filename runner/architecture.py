@@ -109,7 +109,7 @@ def _cached(name: str, revision: str | None) -> Path | None:
     """The folder in the local Hub cache that holds this revision of a model, if it is there."""
     caches = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
     home = Path(os.environ.get("HF_HOME", caches / "huggingface"))
-    cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
+    cache = Path(os.path.expanduser(os.environ.get("HF_HUB_CACHE", home / "hub")))
     repository = cache / f"models--{name.replace('/', '--')}"
     wanted = revision or "main"
     try:

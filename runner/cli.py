@@ -62,6 +62,12 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--json", action="store_true", help="print the plan as JSON")
     plan.set_defaults(run=_plan)
 
+    doctor = verbs.add_parser("doctor", help="look at this machine: packages, devices, memory, disks, container, Hub")
+    _with_recipe(doctor, optional=True)
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+    doctor.add_argument("--network", action="store_true", help="try to reach the Hub as well")
+    doctor.set_defaults(run=_doctor)
+
     preview = _with_recipe(verbs.add_parser("preview", help="show the tokens of a row, and which are learned"))
     preview.add_argument("--row", type=int, default=1, metavar="N", help="which training row, from 1")
     preview.set_defaults(run=_preview)
@@ -102,8 +108,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _with_recipe(verb: argparse.ArgumentParser, several: bool = False) -> argparse.ArgumentParser:
-    if several:
+def _with_recipe(
+    verb: argparse.ArgumentParser, several: bool = False, optional: bool = False
+) -> argparse.ArgumentParser:
+    if optional:
+        verb.add_argument("recipe", nargs="?", help="a recipe, a YAML file: only what it needs can be a fault")
+    elif several:
         verb.add_argument("recipes", nargs="+", metavar="recipe", help="a recipe, a YAML file")
     else:
         verb.add_argument("recipe", help="the recipe, a YAML file")
@@ -191,6 +201,25 @@ def _plan(options: argparse.Namespace) -> int:
             console.print(f"set on the command line: {text}", soft_wrap=True)
         show.plan(settled, console)
     return DONE
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from runner import machine, show_findings
+    from runner.doctor import examination, finding, needs
+
+    if options.recipe is None and options.set:
+        hint = "name the recipe, or leave `--set` out"
+        raise RecipeError(Problem("there is no recipe to lay values over", Place("--set"), hint))
+    recipe = None if options.recipe is None else _recipe(options.recipe, options)[0]
+    where = machine.here()
+    wanted = needs.of(recipe, where) if recipe else needs.without_recipe(Path.cwd(), where)
+    facts = examination.ask_torch()
+    found = examination.findings(finding.here(), where, wanted, facts, options.network)
+    if options.json:
+        print(json.dumps({"findings": [vars(each) for each in found]}, indent=2, ensure_ascii=False))
+    else:
+        show_findings.page(found, recipe.name if recipe else None, _console())
+    return FAILED if any(each.status == "fault" for each in found) else DONE
 
 
 def _preview(options: argparse.Namespace) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from runner import asked, intervals, model, reload, rewarded, training
+from runner import asked, intervals, machine, model, reload, rewarded, training
 from runner.events import tell
 from runner.intervals import Measured
 from runner.plan import Plan
@@ -83,7 +82,7 @@ def score(plan: Plan, adapted: Trained, tokenizer: PreTrainedTokenizerBase, step
 
 def _use_all_cores(plan: Plan) -> None:
     if plan.device == "cpu":
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        torch.set_num_threads(machine.cores())
 
 
 def _by_loss(plan: Plan, adapted: Trained, rows: Any, metrics: Sequence[str]) -> dict[str, Measured]:

@@ -12,14 +12,15 @@ import importlib.util
 import os
 import platform
 import re
-import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner import cgroups, nvidia
 from runner.reading.names import OPTIMIZERS
 from runner.recipe import Tracking
 
-GIB = 1024**3
+MIB, GIB = 1024**2, 1024**3
 TRACKERS = tuple(field.name for field in dataclasses.fields(Tracking))
 OPTIONAL = {"vllm", *TRACKERS, *(module for module in OPTIMIZERS.values() if module)}  # modules that a recipe may need
 BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16", "svebf16")
@@ -72,9 +73,9 @@ class UnknownMachine(ValueError):
 def here() -> Machine:
     """This machine, as far as the process may use it."""
     return Machine(
-        devices=_devices(),
-        cores=len(os.sched_getaffinity(0)),
-        memory=_memory(),
+        devices=tuple(Device(card.name, card.memory, card.capability) for card in nvidia.visible(os.environ)),
+        cores=cores(),
+        memory=memory(),
         cpu_bfloat16=_cpu_bfloat16(),
         flash_attention=importlib.util.find_spec("flash_attn") is not None,
         bitsandbytes=importlib.util.find_spec("bitsandbytes") is not None,
@@ -114,53 +115,32 @@ def named(text: str) -> Machine:
     return Machine((device,) * first, 16 * first, memory * GIB, True, capability >= 8.0, True, here=False)
 
 
-def _devices() -> tuple[Device, ...]:
-    """The NVIDIA devices this process may use, in the order in which CUDA counts them."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None and visible.strip() in ("", "-1", "NoDevFiles"):
-        return ()
-    query = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total,compute_cap", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    found: list[tuple[str, str, Device]] = []
-    for line in answer.splitlines():
-        fields = [field.strip() for field in line.split(",")]
-        if len(fields) == 5 and fields[3].isdecimal() and re.fullmatch(r"\d+\.\d+", fields[4]):
-            found.append((fields[0], fields[1], Device(fields[2], int(fields[3]) * 1024**2, float(fields[4]))))
-    if visible is None:
-        return tuple(device for _, _, device in found)
-    chosen: list[Device] = []
-    for name in (name.strip() for name in visible.split(",")):
-        # A number, or the beginning of a UUID. CUDA goes no further than the first that it does not know.
-        named = [
-            device for index, uuid, device in found if name == index or (name[:4] == "GPU-" and uuid.startswith(name))
-        ]
-        if len(named) != 1:
-            break
-        chosen += named
-    return tuple(chosen)
+def cores(environment: Mapping[str, str] = os.environ, root: Path = Path("/")) -> int:
+    """How many cores this process may keep busy: by affinity, by the quotas of its control groups, and by SLURM.
+
+    A share of a core counts only as part of whole ones, and there is always one.
+    """
+    limits: list[float] = [len(os.sched_getaffinity(0))]
+    if (quota := cgroups.cores(root)) is not None:
+        limits.append(quota)
+    limits += [count for count in (_count(environment, "SLURM_CPUS_ON_NODE"),) if count]
+    return max(int(min(limits)), 1)
 
 
-def _memory() -> int:
+def memory(environment: Mapping[str, str] = os.environ, root: Path = Path("/")) -> int:
     """Bytes of memory this process may use: the host's, or less where a control group or SLURM sets a limit."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limits = [total]
-    for path in (
-        Path("/sys/fs/cgroup/memory.max"),
-        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-    ):
-        try:
-            text = path.read_text().strip()
-        except OSError:
-            continue
-        if text.isdecimal():
-            limits.append(int(text))
-    slurm = os.environ.get("SLURM_MEM_PER_NODE", "")
-    if slurm.isdecimal() and int(slurm) > 0:
-        limits.append(int(slurm) * 1024**2)
-    return min(limits)
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    if (limit := cgroups.memory(root)) is not None:
+        limits.append(limit)
+    a_core, cores_given = _count(environment, "SLURM_MEM_PER_CPU"), _count(environment, "SLURM_CPUS_ON_NODE")
+    slurm = (_count(environment, "SLURM_MEM_PER_NODE"), a_core * cores_given)
+    return min(limits + [mebibytes * MIB for mebibytes in slurm if mebibytes])
+
+
+def _count(environment: Mapping[str, str], name: str) -> int:
+    """A number that SLURM tells; 0 where it tells none, or that all is given."""
+    text = environment.get(name, "")
+    return int(text) if text.isascii() and text.isdecimal() else 0
 
 
 def _cpu_bfloat16() -> bool:

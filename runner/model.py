@@ -164,7 +164,7 @@ def _cache() -> Path:
     home = os.environ.get("TUNESMITH_CACHE")
     if home:
         return Path(home)
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "tunesmith"
+    return Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME", "~/.cache"))) / "tunesmith"
 
 
 def _converted(path: Path) -> Path:

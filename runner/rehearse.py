@@ -10,7 +10,6 @@ the base model, with the adapter that the recipe continues where it names one.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import datasets
 import torch
 from peft import PeftModel
 
-from runner import generation, model
+from runner import generation, machine, model
 from runner.data.completions import Answer
 from runner.events import tell
 from runner.plan import Plan
@@ -33,7 +32,7 @@ def run(plan: Plan) -> None:
     assert plan.recipe.grpo is not None
     directory = Path(plan.directory)
     if plan.device == "cpu":
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        torch.set_num_threads(machine.cores())
     prepared = datasets.load_from_disk(str(directory / "prepared" / "train"))
     rows = prepared.select(json.loads((directory / PROMPTS).read_text(encoding="utf-8")))
     tokenizer = model.tokenizer(plan.recipe.model)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 import time
 from collections.abc import Iterable
@@ -17,7 +16,7 @@ from typing import Any
 
 import torch
 
-from runner import generation, model, reload
+from runner import generation, machine, model, reload
 from runner.data.examples import Message, Question
 from runner.drawing import Sampling
 from runner.errors import Problem, RecipeError
@@ -32,7 +31,7 @@ def run(plan: Plan, requests: Iterable[str] = sys.stdin) -> None:
     """Answer until there are no more requests. Raises UserError for a model or an adapter that cannot be loaded."""
     settings = json.loads((Path(plan.directory) / "replying.json").read_text(encoding="utf-8"))
     if plan.device == "cpu":
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        torch.set_num_threads(machine.cores())
     tokenizer = model.tokenizer(plan.recipe.model)
     trained = reload.load(plan, settings["adapter"])
     sampling = Sampling(

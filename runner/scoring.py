@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from runner import machine
 from runner.recipe import Guard, Recipe, Reward
 from runner.rewards import packages
 from runner.rewards.contract import Batch, Scores, Settings
@@ -24,8 +24,7 @@ Tell = Callable[[dict[str, Any]], None]
 def pool(recipe: Recipe, directory: Path, processes: int, rank: int, tell: Tell) -> Pool:
     """The pool of one trainer process. Raises UserError with every fault of every reward that cannot be run."""
     assert recipe.grpo is not None
-    cores = len(os.sched_getaffinity(0))
-    workers = recipe.grpo.reward_workers or max(cores // processes, 1)
+    workers = recipe.grpo.reward_workers or max(machine.cores() // processes, 1)
     most = recipe.grpo.max_faults_in_a_row
     settings = [_settings(reward, most, directory) for reward in recipe.rewards]
     return Pool(settings, workers, directory / "scratch" / f"rank-{rank}", tell)
@@ -34,7 +33,7 @@ def pool(recipe: Recipe, directory: Path, processes: int, rank: int, tell: Tell)
 def measuring_pool(recipe: Recipe, directory: Path, tell: Tell) -> Pool:
     """The pool of the rewards that a recipe measures answers by. Raises UserError as `pool` does."""
     settings = [_settings(reward, None, directory) for reward in recipe.evaluation.rewards]
-    return Pool(settings, len(os.sched_getaffinity(0)), directory / "scratch" / "evaluation", tell)
+    return Pool(settings, machine.cores(), directory / "scratch" / "evaluation", tell)
 
 
 class Judge:

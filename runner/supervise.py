@@ -40,6 +40,7 @@ from runner import plan as plans
 from runner.choices import Conflict, Rows, max_length
 from runner.data import dataset, documents
 from runner.data.examples import Document, Example, Instruction, Question
+from runner.doctor import examination, finding, needs
 from runner.errors import (
     DONE,
     Interrupted,
@@ -109,7 +110,8 @@ def train(recipe: Recipe, places: Source, watcher: Watcher) -> int:
     if not Path(recipe.model.name).exists():
         watcher.say(f"getting {recipe.model.name} from the Hub, unless it is here")
     fetch.model(recipe.model)
-    plan = settle(recipe, places, machine.here(), None)
+    where = machine.here()
+    plan = settle(recipe, places, where, None)
     trackers.check(recipe.tracking, os.environ, Path.cwd(), machine.importable, lambda path: _place(places, path))
     directory = Path(plan.directory)
     signals = Signals()
@@ -124,12 +126,23 @@ def train(recipe: Recipe, places: Source, watcher: Watcher) -> int:
         if recipe.output.hub:
             repository.preflight(recipe.output.hub, os.environ)
         if before.get("status") not in ("done", "not_pushed"):
+            for line in _surroundings(plan, where):
+                watcher.say(line)
             _run(plan, places, directory, signals, watcher)
         if recipe.output.hub:
             result_card.write(plan, directory, os.environ)  # it names the repository
             _push(recipe.output.hub, directory, watcher)
         runfile.update(directory, status="done", exit_code=DONE)
     return DONE
+
+
+def _surroundings(plan: Plan, where: machine.Machine) -> list[str]:
+    """Where the run takes place in three lines, and a warning for each thing there that it will suffer from."""
+    wanted = replace(needs.of(plan.recipe, where), processes=plan.processes)
+    lines, suffered = examination.at_start(finding.here(), where, wanted)
+    return lines + [
+        f"warning: {each.name}: {each.found}" + (f"; {each.hint}" if each.hint else "") for each in suffered
+    ]
 
 
 def push(directory: Path, recipe_of: Mapping[str, Any], watcher: Watcher) -> None:

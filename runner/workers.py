@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
-from runner import errors, trackers
+from runner import errors, machine, trackers
 from runner.errors import Interrupted, OutOfMemory, Place, Problem, RunError, UserError
 
 GRACE = 20.0  # seconds that the other processes get to end after one has failed
@@ -152,7 +152,7 @@ def _start(
     )
     if stage.device == "cpu":
         # Each process takes its share of the cores: more threads than cores slow a matrix product down many times.
-        threads = max(len(os.sched_getaffinity(0)) // stage.processes, 1)
+        threads = max(machine.cores() // stage.processes, 1)
         environment |= {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
         environment.setdefault("GOMP_SPINCOUNT", SPINS)
     passed: tuple[int, ...] = ()

@@ -160,12 +160,12 @@ def test_what_is_no_command(run: Run, arguments: tuple[str, ...]) -> None:
 
 def test_help_and_version(run: Run) -> None:
     assert run("--version") == (0, f"tunesmith {runner.__version__}\n", "")
-    for verb in ("validate", "plan", "preview", "train", "push", "schema"):
+    for verb in ("validate", "plan", "doctor", "preview", "train", "push", "schema"):
         code, out, _ = run(verb, "--help")
         assert code == 0 and out.startswith(f"usage: tunesmith {verb}")
 
 
-@pytest.mark.parametrize("verb", ["validate", "plan", "preview", "train"])
+@pytest.mark.parametrize("verb", ["validate", "plan", "doctor", "preview", "train"])
 @pytest.mark.parametrize(
     "path", [".", "nowhere.yaml", "good.yaml/x", "", "\0", "x" * 5000, "caf\udce9.yaml", "/dev/null"]
 )

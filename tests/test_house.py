@@ -80,7 +80,7 @@ def test_the_command_line_starts_without_anything_heavy() -> None:
     assert loaded_after("import runner.cli") == set()
 
 
-@pytest.mark.parametrize("verb", ["validate", "plan"])
+@pytest.mark.parametrize("verb", ["validate", "plan", "doctor"])
 def test_a_recipe_is_checked_and_planned_without_anything_heavy(verb: str) -> None:
     run = f"""
 import contextlib

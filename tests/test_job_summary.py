@@ -200,7 +200,7 @@ def test_no_text_is_markdown_or_html(
     )
     fault = RunError(Problem(message, Place(place, 1, 1, 1, hint), hint))
     text = job_summary.render(directory, fault, {})
-    assert not {unicodedata.category(character) for character in text.replace("\n", "")} & CONTROL_CHARACTERS
+    assert not {unicodedata.category(character) for character in re.sub(r"[\n\t]", "", text)} & CONTROL_CHARACTERS
     tokens = MarkdownIt("gfm-like", {"html": True, "linkify": False}).parse(text)
     blocks = [token.type for token in tokens if token.level == 0 and token.nesting >= 0]
     assert blocks == [

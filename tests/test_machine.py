@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,7 +66,7 @@ def test_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLURM_MEM_PER_NODE", raising=False)
     found = machine.here()
     assert found.here and found.devices == ()
-    assert found.cores == len(os.sched_getaffinity(0))
+    assert found.cores == machine.cores() <= len(os.sched_getaffinity(0))
     assert 2**28 < found.memory <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
@@ -76,6 +78,29 @@ def test_the_memory_that_slurm_gives(monkeypatch: pytest.MonkeyPatch, limit: str
     whole = machine.here().memory
     monkeypatch.setenv("SLURM_MEM_PER_NODE", limit)
     assert machine.here().memory == (memory or whole)
+
+
+@pytest.mark.parametrize(
+    ("told", "cores", "memory"),
+    [
+        ({"SLURM_CPUS_ON_NODE": "1", "SLURM_MEM_PER_CPU": "64"}, 1, 64 * 1024**2),
+        ({"SLURM_CPUS_ON_NODE": "2", "SLURM_MEM_PER_CPU": "64", "SLURM_MEM_PER_NODE": "100"}, 2, 100 * 1024**2),
+        ({"SLURM_CPUS_ON_NODE": "0"}, 999, None), ({"SLURM_CPUS_ON_NODE": "2(x3)"}, 999, None),
+        ({"SLURM_CPUS_ON_NODE": "100000", "SLURM_MEM_PER_CPU": "0"}, 999, None),
+    ],
+)  # fmt: skip
+def test_what_slurm_gives(tmp_path: Path, told: dict[str, str], cores: int, memory: int | None) -> None:
+    assert machine.cores(told, tmp_path) == min(cores, len(os.sched_getaffinity(0)))
+    assert machine.memory(told, tmp_path) == (memory or machine.memory({}, tmp_path))
+
+
+def test_affinity_counts(tmp_path: Path) -> None:
+    program = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); from runner import machine; "
+    done = subprocess.run(
+        [sys.executable, "-c", program + "print(machine.cores(), machine.here().cores)"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("1 1\n", "")
 
 
 def test_machines_by_name() -> None:

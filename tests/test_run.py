@@ -47,6 +47,11 @@ def test_it_ends_well(finished: Finished) -> None:
     assert "held-out loss" in command.out and "base model" in command.out
 
 
+def test_it_begins_with_where_it_runs(finished: Finished) -> None:
+    lines = [line.partition(": ")[0] for line in finished[1].out.splitlines()]
+    assert lines[lines.index("machine") :][:3] == ["machine", "memory", "packages"]
+
+
 def test_it_leaves_what_the_design_names(finished: Finished) -> None:
     directory = run_of(finished[0])
     for name in (

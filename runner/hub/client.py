@@ -291,7 +291,7 @@ def _home(environment: Mapping[str, str]) -> Path:
     if home := environment.get("HF_HOME"):
         return Path(home).expanduser()
     cache = environment.get("XDG_CACHE_HOME") or os.path.join(environment.get("HOME") or "~", ".cache")
-    return Path(cache).expanduser() / "huggingface"
+    return Path(os.path.expanduser(cache)) / "huggingface"  # as the client does where there is no home
 
 
 def _reason(error: BaseException) -> str:

@@ -38,7 +38,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 def hidden_paths(environment: Mapping[str, str]) -> list[Path]:
     """The files and folders that hold tokens, by this environment, and that exist."""
-    home = Path(environment.get("HOME") or "~").expanduser()
+    home = Path(environment.get("HOME") or os.path.expanduser("~"))  # `~` where nobody has one
     cache = Path(environment.get("XDG_CACHE_HOME") or home / ".cache")
     hub = Path(environment.get("HF_HOME") or cache / "huggingface")
     candidates = [*(home / name for name in IN_HOME), *map(Path, ELSEWHERE), hub / "token", hub / "stored_tokens"]
