@@ -97,7 +97,7 @@ def test_a_temperature_draws(run: Path, expected: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("words", "message", "hint"),
     [
-        (["nowhere", "Hi"], "the Hub has no adapter `nowhere` that this token may read", "check its spelling"),
+        (["ann/none", "Hi"], "the Hub has no adapter `ann/none` that this token may read", "check its spelling"),
         ([".", "Hi"], "`.` is neither a run nor an adapter", "name a run's directory"),
         ([".", ""], "there is no prompt", '`tunesmith generate . "…"`, or `--chat` to be asked for it'),
         ([".", "Hi", "--chat"], "`--chat` asks for each prompt on the terminal", "leave one of the two out"),
