@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
-from runner import asked, intervals, machine, model, reload, rewarded, training
+from runner import asked, intervals, model, reload, rewarded, training
 from runner.events import tell
 from runner.intervals import Measured
 from runner.plan import Plan
@@ -30,7 +29,7 @@ logger = logging.getLogger(__name__)
 def run(plan: Plan) -> None:
     """Assemble the adapter, prove that it can be read back, and score it. Raises UserError."""
     directory = Path(plan.directory)
-    _use_all_cores(plan)
+    model.use_all_cores(plan)
     tokenizer = model.tokenizer(plan.recipe.model)
     manifest = reload.assemble(plan, tokenizer)
     adapted = reload.load(plan)
@@ -45,7 +44,7 @@ def run(plan: Plan) -> None:
 def again(plan: Plan) -> None:
     """Score an adapter that is there, `adapter` of `evaluating.json`, on the rows prepared in the plan's directory."""
     settings = json.loads((Path(plan.directory) / "evaluating.json").read_text(encoding="utf-8"))
-    _use_all_cores(plan)
+    model.use_all_cores(plan)
     tokenizer = model.tokenizer(plan.recipe.model)
     score(plan, reload.load(plan, settings["adapter"]), tokenizer, settings["step"])
 
@@ -78,11 +77,6 @@ def score(plan: Plan, adapted: Trained, tokenizer: PreTrainedTokenizerBase, step
             file.writelines(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
     (directory / "evaluation.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     tell({"event": "evaluated", **found})
-
-
-def _use_all_cores(plan: Plan) -> None:
-    if plan.device == "cpu":
-        torch.set_num_threads(machine.cores())
 
 
 def _by_loss(plan: Plan, adapted: Trained, rows: Any, metrics: Sequence[str]) -> dict[str, Measured]:

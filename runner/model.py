@@ -22,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from runner import chat_templates, recipe
+from runner import chat_templates, machine, recipe
 from runner.errors import Place, Problem, RecipeError, RunError, listed
 from runner.plan import Plan
 
@@ -128,6 +128,12 @@ def _make_room(loaded: PreTrainedModel, tokens: int) -> None:
         with torch.random.fork_rng():
             torch.manual_seed(NEW_TOKENS)
             loaded.resize_token_embeddings(tokens)
+
+
+def use_all_cores(plan: Plan) -> None:
+    """On a CPU, let a process that is alone compute on every core."""
+    if plan.device == "cpu":
+        torch.set_num_threads(machine.cores())
 
 
 def ends(loaded: Any, words: PreTrainedTokenizerBase) -> list[int]:

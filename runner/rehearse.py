@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import torch
 from peft import PeftModel
 
-from runner import generation, machine, model
+from runner import generation, model
 from runner.data.completions import Answer
 from runner.events import tell
 from runner.plan import Plan
@@ -31,8 +30,7 @@ def run(plan: Plan) -> None:
     """Sample the completions. Raises UserError for a model or an adapter that cannot be loaded."""
     assert plan.recipe.grpo is not None
     directory = Path(plan.directory)
-    if plan.device == "cpu":
-        torch.set_num_threads(machine.cores())
+    model.use_all_cores(plan)
     prepared = datasets.load_from_disk(str(directory / "prepared" / "train"))
     rows = prepared.select(json.loads((directory / PROMPTS).read_text(encoding="utf-8")))
     tokenizer = model.tokenizer(plan.recipe.model)

@@ -14,9 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from runner import generation, machine, model, reload
+from runner import generation, model, reload
 from runner.data.examples import Message, Question
 from runner.drawing import Sampling
 from runner.errors import Problem, RecipeError
@@ -30,8 +28,7 @@ from runner.text.templates import Refused
 def run(plan: Plan, requests: Iterable[str] = sys.stdin) -> None:
     """Answer until there are no more requests. Raises UserError for a model or an adapter that cannot be loaded."""
     settings = json.loads((Path(plan.directory) / "replying.json").read_text(encoding="utf-8"))
-    if plan.device == "cpu":
-        torch.set_num_threads(machine.cores())
+    model.use_all_cores(plan)
     tokenizer = model.tokenizer(plan.recipe.model)
     trained = reload.load(plan, settings["adapter"])
     sampling = Sampling(
@@ -41,6 +38,7 @@ def run(plan: Plan, requests: Iterable[str] = sys.stdin) -> None:
         top_p=settings["top_p"],
     )
     with contextlib.ExitStack() as stack:
+        # A model without an adapter to switch off is loaded beside the other, once.
         whole = plan.recipe.adapter.type == "full" and "base" in settings["names"]
         base = stack.enter_context(reload.base_of(plan, trained)) if whole else None
         tell({"event": "ready"})
@@ -48,7 +46,9 @@ def run(plan: Plan, requests: Iterable[str] = sys.stdin) -> None:
             answers = {}
             for name, question in json.loads(line).items():
                 ids, seed = _ids(question, tokenizer, plan), settings["seed"] + number
-                answers[name] = _answer(trained, base, name, tokenizer, ids, sampling, seed)
+                known = base if name == "base" else trained
+                with reload.base_of(plan, trained) if known is None else contextlib.nullcontext(known) as asked:
+                    answers[name] = _answer(asked, tokenizer, ids, sampling, seed)
             tell({"event": "answered", "answers": answers})
 
 
@@ -66,16 +66,9 @@ def _ids(asked: str | list[dict[str, str]], tokenizer: Any, plan: Plan) -> list[
     return ids
 
 
-def _answer(
-    trained: Trained, base: Trained | None, name: str, tokenizer: Any, ids: list[int], sampling: Sampling, seed: int
-) -> dict[str, Any]:
+def _answer(asked: Trained, tokenizer: Any, ids: list[int], sampling: Sampling, seed: int) -> dict[str, Any]:
     started = time.monotonic()
-    if name == "base" and base is None:
-        with trained.disable_adapter():
-            (found,) = generation.sample(trained, [ids], 1, sampling, seed)
-    else:
-        asked = base if name == "base" and base is not None else trained
-        (found,) = generation.sample(asked, [ids], 1, sampling, seed)
+    (found,) = generation.sample(asked, [ids], 1, sampling, seed)
     text = tokenizer.decode(found.tokens, skip_special_tokens=True)
     seconds = time.monotonic() - started
     return {"text": text, "tokens": len(found.tokens), "cut": found.cut, "seconds": round(seconds, 3)}

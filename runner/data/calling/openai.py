@@ -28,11 +28,8 @@ SWIFT = "rows with this role are of `format: swift`"
 def read(row: Row) -> Conversation:
     """The conversation of a row, with what is wrong in it."""
     found = Conversation()
-    given = turns.of_row(row)
-    for node in given if isinstance(given, list) else []:
+    for node in turns.given(row, found):
         found.add(_turn(node))
-    if not isinstance(given, list):
-        found.faults.append(given)
     named = [name for name in ("tools", "functions") if row.values.get(name) not in formats.NO_TOOLS]
     if len(named) == 2:
         found.tool_faults.append(("the row has both `tools` and `functions`", "put all of them into `tools`"))

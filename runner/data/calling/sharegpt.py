@@ -27,12 +27,10 @@ ROLES = {
 def read(row: Row) -> Conversation:
     """The conversation of a row, with what is wrong in it."""
     found = Conversation()
-    given = turns.of_row(row)
-    add_system(row, found, given if isinstance(given, list) else [])
-    for node in given if isinstance(given, list) else []:
+    given = turns.given(row, found)
+    add_system(row, found, given)
+    for node in given:
         found.add(_turn(node))
-    if not isinstance(given, list):
-        found.faults.append(given)
     found.turns = conversation.joined(found.turns)
     found.add_tools(*tools.of_column(row.values.get("tools"), "tools"))
     return found

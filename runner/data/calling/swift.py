@@ -29,11 +29,8 @@ OWN_ROLES = ("tool_call", "tool_response")
 def read(row: Row) -> Conversation:
     """The conversation of a row, with what is wrong in it."""
     found = Conversation()
-    given = turns.of_row(row)
-    for node in given if isinstance(given, list) else []:
+    for node in turns.given(row, found):
         found.add(_turn(node))
-    if not isinstance(given, list):
-        found.faults.append(given)
     found.turns = conversation.joined(found.turns)
     found.add_tools(*tools.of_column(row.values.get("tools"), "tools"))
     return found

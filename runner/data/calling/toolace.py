@@ -53,11 +53,8 @@ def read(row: Row) -> Conversation:
         _system(system, found)
     elif system is not None:
         found.faults.append((f"`system` is {strict_json.kind(system)}, not text", None))
-    given = turns.of_row(row)
-    for node in given if isinstance(given, list) else []:
+    for node in turns.given(row, found):
         found.add(_turn(node, [tool.name for tool in found.tools]))
-    if not isinstance(given, list):
-        found.faults.append(given)
     return found
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from runner.data import strict_json
 from runner.data.calling import nodes
+from runner.data.calling.conversation import Conversation
 from runner.data.calling.nodes import Node
 from runner.data.formats import Fault
 from runner.data.rows import Row
@@ -30,6 +31,15 @@ def of_row(row: Row) -> list[Node] | Fault:
     if not node.value:
         return f"`{name}` is empty", None
     return node.items()
+
+
+def given(row: Row, found: Conversation) -> list[Node]:
+    """The turns of a row; none where they cannot be read, of which `found` takes note."""
+    nodes_of_row = of_row(row)
+    if isinstance(nodes_of_row, list):
+        return nodes_of_row
+    found.faults.append(nodes_of_row)
+    return []
 
 
 def peek(row: Row) -> list[dict[str, Any]]:
