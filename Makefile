@@ -13,10 +13,10 @@ INSTALL := $(PIP) install --quiet --quiet --no-deps
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup model demo test lint format lock schema clean
+.PHONY: help setup model demo test test-gpu lint format lock schema clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 setup: .venv/installed ## Make .venv and install everything into it (about two minutes, 1.6 GB without CUDA)
 
@@ -53,11 +53,15 @@ demo: .venv/installed $(MODEL) ## Train and score the demo's adapter on this mac
 test: .venv/installed $(MODEL) ## Run all tests
 	$(BIN)/pytest
 
+test-gpu: .venv/installed $(MODEL) ## Run the tests that need an NVIDIA GPU
+	$(BIN)/pytest tests/gpu
+
 lint: .venv/installed ## Check style, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy rewards/*.py
+	$(BIN)/mypy --allow-subclassing-any benchmarks/*.py
 	$(BIN)/lint-imports --no-cache
 
 format: .venv/installed ## Put the files into the house style

@@ -81,7 +81,7 @@ def _converted(name: str) -> str:
     """The model as a directory that every contender can load."""
     from runner import model, recipe
 
-    return model.locate(recipe.Model(str(Path(name).resolve()), None, "auto", "auto", "none", "auto", False))
+    return model.locate(recipe.Model(str(Path(name).resolve()), None, "auto", "auto", "none", "auto", (), False))
 
 
 def _in_process(name: str, directory: str, steps: int, beta: float) -> list[dict[str, float]]:

@@ -113,7 +113,7 @@ def _converted(name: str) -> str:
     """The model as a directory that both can load."""
     from runner import model, recipe
 
-    return model.locate(recipe.Model(str(Path(name).resolve()), None, "auto", "auto", "none", "auto", False))
+    return model.locate(recipe.Model(str(Path(name).resolve()), None, "auto", "auto", "none", "auto", (), False))
 
 
 def _own(model: str, *arguments: str) -> Any:
@@ -139,6 +139,8 @@ def _trl(model: str, folder: Path, seed: int, steps: int) -> dict[str, Any]:
         ]
 
     class Told(GRPOTrainer):
+        last: float  # when the step before ended
+
         def log(self, logs: dict[str, float], *more: Any, **named: Any) -> None:
             super().log(logs, *more, **named)
             if "reward" in logs:

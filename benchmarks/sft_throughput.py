@@ -95,7 +95,7 @@ def _converted(name: str) -> str:
     """The model as a directory that every contender can load."""
     from runner import model, recipe
 
-    return model.locate(recipe.Model(str(Path(name).resolve()), None, "auto", "auto", "none", "auto", False))
+    return model.locate(recipe.Model(str(Path(name).resolve()), None, "auto", "auto", "none", "auto", (), False))
 
 
 def _in_process(name: str, directory: str, data: Path, steps: int) -> float:
@@ -120,6 +120,7 @@ def _in_process(name: str, directory: str, data: Path, steps: int) -> float:
 def _trl(name: str, directory: str, data: str, steps: int) -> float:
     """Learned tokens a second of TRL with one of its settings."""
     import datasets
+    import torch
     from peft import LoraConfig
     from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
@@ -150,7 +151,7 @@ def _trl(name: str, directory: str, data: str, steps: int) -> float:
             output_dir=folder,
             num_train_epochs=8 if TRL[name].get("packing") else 1,
             max_steps=steps,
-            use_cpu=True,
+            use_cpu=not torch.cuda.is_available(),
             report_to="none",
             save_strategy="no",
             disable_tqdm=True,

@@ -50,7 +50,7 @@ def _measure(name: str) -> None:
 
     from runner import model, recipe
 
-    where = model.locate(recipe.Model(str(Path(name).resolve()), None, "auto", "auto", "none", "auto", False))
+    where = model.locate(recipe.Model(str(Path(name).resolve()), None, "auto", "auto", "none", "auto", (), False))
     loaded = AutoModelForCausalLM.from_pretrained(where, dtype=torch.bfloat16)
     ids = torch.arange(512).reshape(4, 128)
     loaded(input_ids=ids, labels=ids).loss.backward()

@@ -10,7 +10,7 @@ from runner.architecture import Architecture
 from runner.errors import listed
 from runner.machine import TRACKERS, Device, Machine
 from runner.reading.names import OPTIMIZERS
-from runner.scores.metrics import GENERATED
+from runner.scores.metrics import needs_answers
 
 DEFAULT_CONTEXT = 2048  # tokens, where neither recipe nor model says how long a row may be
 LONGEST_BY_DEFAULT = 8192  # tokens; a longer row has to be asked for with `dataset.max_length`
@@ -317,7 +317,7 @@ def zero_stage(settings: recipe.Recipe, processes: int, quantization: str, fits:
     if fits(micro, 1, checkpointing):
         return Choice(1, "the model fits on each device, and gradients are summed in float32")
     stopping = settings.training.early_stopping
-    if settings.grpo is not None or (stopping is not None and stopping.metric in GENERATED):
+    if settings.grpo is not None or (stopping is not None and needs_answers(stopping.metric)):
         return Choice(2, "the gradients do not fit on one device, and stage 3 is too slow to sample at")
     if fits(micro, 2, checkpointing):
         return Choice(2, "the gradients do not fit on one device")
@@ -338,8 +338,9 @@ def gradient_checkpointing(settings: recipe.Recipe, architecture: Architecture |
 
 
 def batch(
-    settings: recipe.Recipe, processes: int, longest: int, rows: Rows | None, device: str, packing: str, fits: Any
+    settings: recipe.Recipe, processes: int, longest: int, rows: Rows | None, overhead: int, packing: str, fits: Any
 ) -> Batch:
+    """How the rows of a step are computed; `overhead` is the fixed share of a micro-batch in tokens."""
     effective, asked = settings.training.batch_size, settings.training.micro_batch_size
     if effective % processes:
         raise Conflict(
@@ -358,7 +359,7 @@ def batch(
         return Batch(effective, asked, share // asked, processes, "the recipe says so")
     lengths = rows.lengths if rows and rows.lengths else (longest,)
     padded = packing == "none"
-    fitting = microbatch.choose(share, processes, lengths, device, padded, fits)
+    fitting = microbatch.choose(share, processes, lengths, overhead, padded, fits)
     if fitting is None:
         return Batch(effective, 1, share, processes, "one row at a time is the least, and may not fit")
     if fitting == share:

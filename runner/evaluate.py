@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from runner import asked, intervals, model, reload, rewarded, training
+from runner import asked, intervals, measuring, model, reload, rewarded, training
 from runner.events import tell
 from runner.intervals import Measured
 from runner.plan import Plan
@@ -99,7 +99,7 @@ def _samples(plan: Plan, adapted: Trained, tokenizer: PreTrainedTokenizerBase, s
     samples = [{key: question[key] for key in keys} for question in held_out.questions]
     if not samples:
         return []
-    with rewarded.scorer(plan, step) as paid:
+    with measuring.scorer(plan, step) as paid:
         for name in ("base", "adapter") if settings.baseline else ("adapter",):
             tell({"event": "scoring", "what": f"answers of the {'base model' if name == 'base' else name}"})
             with reload.base_of(plan, adapted) if name == "base" else contextlib.nullcontext(adapted) as who:

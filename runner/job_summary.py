@@ -107,7 +107,12 @@ def render(directory: Path | None, fault: UserError | None, environment: Mapping
         events = list(_events(directory / "metrics.jsonl"))
         evaluation = _clean(_object(directory / "evaluation.json"), environment)
         parts += [_facts(state, events), *_faults(fault, environment), advice]
-        parts += [*_scores(evaluation), *_curve(events), *_rewards(events, environment), *_held_out(events)]
+        parts += [
+            *_scores(evaluation),
+            *_curve(events),
+            *_rewards(events, environment),
+            *_held_out(events, environment),
+        ]
         parts += _places(directory, state, environment)
     else:
         parts += [*_faults(fault, environment), advice]
@@ -205,15 +210,18 @@ def _rewards(events: Sequence[Mapping[str, Any]], environment: Mapping[str, str]
     return ["### Rewards in training", _table(("reward", "first mean", "last mean"), rows, "lrr")]
 
 
-def _held_out(events: Sequence[Mapping[str, Any]]) -> list[str]:
-    rows = [
-        (str(event["step"]), _figure(event.get("evaluation_loss")))
+def _held_out(events: Sequence[Mapping[str, Any]], environment: Mapping[str, str]) -> list[str]:
+    found = [
+        (event["step"], {"loss": event.get("evaluation_loss"), **_mapping(event.get("measured"))})
         for event in events
         if event["event"] == "evaluation"
     ]
-    stride = math.ceil(len(rows) / 12) or 1
-    kept = rows[::-1][::stride][::-1]  # the last one always
-    return ["### Held-out loss in training", _table(("step", "loss"), kept, "rr")] if kept else []
+    names = list(dict.fromkeys(name for _, each in found for name, value in each.items() if value is not None))
+    stride = math.ceil(len(found) / 12) or 1
+    kept = found[::-1][::stride][::-1]  # the last one always
+    rows = [(str(step), *(_figure(each.get(name)) for name in names)) for step, each in kept]
+    head = ("step", *(_name(redact(name, environment)) for name in names))
+    return ["### Held-out rows in training", _table(head, rows, "r" * len(head))] if rows else []
 
 
 def _places(directory: Path, state: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner import choices, memory, recipe, steps
+from runner import choices, memory, microbatch, recipe, steps
 from runner.architecture import Architecture
 from runner.choices import Batch, Choice, Conflict, Rows
 from runner.machine import Machine
@@ -105,7 +105,7 @@ def make(
         processes,
         longest,
         sizes,
-        device,
+        microbatch.overhead(device, *((architecture.layers, architecture.parameters) if architecture else (0, 0))),
         str(packing.value),
         lambda micro: (
             fits(micro, stage, bool(checkpointing.value))
@@ -134,6 +134,11 @@ def make(
         trainable=trainable if architecture else None,
         parameters=architecture.parameters if architecture else None,
         rows=rows,
-        steps=steps.count(settings.training, rows.train, rows.evaluation, settings.grpo) if rows else None,
+        steps=steps.count(settings.training, rows.train, _evaluated(settings, rows), settings.grpo) if rows else None,
         memory=estimate,
     )
+
+
+def _evaluated(settings: recipe.Recipe, rows: Rows) -> int:
+    """The held-out rows that an evaluation during training takes."""
+    return rows.evaluation if settings.grpo is None else min(rows.evaluation, settings.evaluation.samples)

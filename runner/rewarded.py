@@ -6,8 +6,7 @@ A recipe of another task may name rewards as well, which score the answers to it
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,12 @@ from typing import Any
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from runner import answering, intervals, model, rollouts, scoring
-from runner.answering import Answer
+from runner import answering, intervals, measuring, model, rollouts, scoring
 from runner.events import tell
 from runner.intervals import Measured
 from runner.plan import Plan
 from runner.rewards.contract import Scores
+from runner.scores.metrics import BY_REWARDS, of_reward
 from runner.tasks import grpo
 
 
@@ -59,44 +58,10 @@ def measured(found: Sequence[dict[str, Any]], baseline: bool) -> dict[str, Measu
     }
 
 
-@contextlib.contextmanager
-def scorer(plan: Plan, step: int) -> Iterator[Callable[[Sequence[Any], Sequence[Answer]], list[dict[str, Any]]]]:
-    """A function of questions and their answers, which gives the score of each of `evaluation.rewards`, row by row.
-
-    A row has the wanted answer as `answer` and `completion`, and its `calls` and `tools` where it has any. Raises
-    UserError with every fault of every reward that cannot be run.
-    """
-    directory = Path(plan.directory)
-    if not plan.recipe.evaluation.rewards:
-        yield lambda questions, answers: [{} for _ in questions]
-        return
-
-    def scores(questions: Sequence[Any], answers: Sequence[Answer]) -> list[dict[str, Any]]:
-        rows = [{"prompt": each["prompt"], "asked": json.dumps(each["prompt"]), **_columns(each)} for each in questions]
-        ids = [answer.ids for answer in answers]
-        found = pool.score(scoring.batch(rows, [answer.text for answer in answers], ids, step, 0.0))
-        return [_each(found, number) for number in range(len(answers))]
-
-    with (
-        closing(rollouts.Log(directory, sampled=False)) as log,
-        scoring.measuring_pool(plan.recipe, directory, log.told) as pool,
-    ):
-        yield scores
-
-
 def names(plan: Plan) -> list[str]:
     """What the scores of `evaluation.rewards` are called among the metrics."""
-    return [f"reward/{reward.name}" for reward in plan.recipe.evaluation.rewards]
-
-
-def _columns(question: Mapping[str, Any]) -> dict[str, str]:
-    columns = {"answer": question["answer"], "completion": question["answer"]}
-    return {"columns": json.dumps(columns | {key: question[key] for key in ("calls", "tools") if key in question})}
-
-
-def _each(scores: Scores, number: int) -> dict[str, float | None]:
-    return {f"reward/{reward.name}": reward.scores[number].value for reward in scores.rewards}
+    return [of_reward(reward.name) for reward in plan.recipe.evaluation.rewards]
 
 
 def _scores(scores: Scores, number: int) -> dict[str, float | None]:
-    return {"reward": scores.total(number), **_each(scores, number)}
+    return {BY_REWARDS: scores.total(number), **measuring.by_name(scores, number)}

@@ -30,10 +30,10 @@ def pool(recipe: Recipe, directory: Path, processes: int, rank: int, tell: Tell)
     return Pool(settings, workers, directory / "scratch" / f"rank-{rank}", tell)
 
 
-def measuring_pool(recipe: Recipe, directory: Path, tell: Tell) -> Pool:
-    """The pool of the rewards that a recipe measures answers by. Raises UserError as `pool` does."""
+def measuring_pool(recipe: Recipe, directory: Path, rank: int, tell: Tell) -> Pool:
+    """The pool of the rewards that a recipe measures answers by, of one process. Raises UserError as `pool` does."""
     settings = [_settings(reward, None, directory) for reward in recipe.evaluation.rewards]
-    return Pool(settings, machine.cores(), directory / "scratch" / "evaluation", tell)
+    return Pool(settings, machine.cores(), directory / "scratch" / f"evaluation-{rank}", tell)
 
 
 class Judge:

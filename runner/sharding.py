@@ -25,6 +25,8 @@ SETTLED = {
     "zero_optimization.offload_param": "deepspeed.offload",
 }
 
+LARGEST_BUCKET = 500_000_000  # numbers whose gradients are gathered in one buffer: DeepSpeed's own default
+
 Settings = dict[str, Any]
 
 
@@ -49,6 +51,9 @@ def settings(plan: Plan) -> Settings:
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
     }
+    if plan.trainable:
+        # DeepSpeed allocates the whole buffer before training: a gigabyte or two, however small an adapter is.
+        ours["zero_optimization"]["reduce_bucket_size"] = min(plan.trainable, LARGEST_BUCKET)
     if recipe.adapter.type == "full" and stage == 3:
         ours["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] = True  # or no weights are saved
     offload = recipe.deepspeed.offload

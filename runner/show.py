@@ -20,7 +20,7 @@ from runner.choices import Choice
 from runner.errors import printable
 from runner.plan import Plan
 from runner.recipe import Recipe
-from runner.scores.metrics import GENERATED, LOWER_IS_BETTER
+from runner.scores.metrics import LOWER_IS_BETTER, needs_answers
 
 MIB, GIB = 1024**2, 1024**3
 SECONDS_BETWEEN_LINES = 10.0
@@ -93,8 +93,10 @@ def plan(settled: Plan, console: Console) -> None:
 def _cost_of_evaluation(recipe: Recipe) -> str:
     """What an evaluation during training does beside the loss; nothing, unless the run stops by answers."""
     stopping, evaluation = recipe.training.early_stopping, recipe.evaluation
-    if stopping is None or stopping.metric not in GENERATED:
+    if recipe.grpo is None and (stopping is None or not needs_answers(stopping.metric)):
         return ""
+    if recipe.grpo is not None or stopping is None:
+        return f"each answers up to {evaluation.samples} held-out prompts"
     tokens = f"{evaluation.samples} answers of up to {evaluation.max_new_tokens} tokens"
     return f"each writes {tokens} for `{stopping.metric}`"
 
@@ -186,8 +188,9 @@ class Watcher:
             self.say(f"step {step}/{self.total}  epoch {event['epoch']:.2f}  {facts}")
 
     def _on_evaluation(self, event: Mapping[str, Any]) -> None:
-        others = "".join(f"  {name} {value:.4g}" for name, value in event.get("measured", {}).items())
-        self.say(f"step {event['step']}/{self.total}  held-out loss {event['evaluation_loss']:.4f}{others}")
+        found = [f"loss {event['evaluation_loss']:.4f}"] if "evaluation_loss" in event else []
+        found += [f"{name} {value:.4g}" for name, value in event.get("measured", {}).items()]
+        self.say(f"step {event['step']}/{self.total}  held-out {'  '.join(found)}")
 
     def _on_reloaded(self, event: Mapping[str, Any]) -> None:
         self.close()

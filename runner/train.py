@@ -78,6 +78,7 @@ def _watch(
     """Hang on to the trainer what stops it, proves it, saves it and tells of it. `step` is where it goes on from."""
     folder = Path(plan.directory) / "checkpoints"
     trainer.add_callback(stopper)
+    trainer.add_callback(training.FreshOptimizer(plan))
     if plan.packing.value in LAID_TOGETHER:
         trainer.add_callback(training.BeforeTraining(trainer.prove_isolation))
     trainer.add_callback(training.Publisher(plan, folder, settings, lambda: _undisturbed(probe)))

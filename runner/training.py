@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,10 +23,10 @@ from runner import checkpoint, sharding, token_rows, trackers
 from runner.checkpoint import Manifest
 from runner.errors import Problem, RunError
 from runner.plan import Plan
-from runner.scores.metrics import GENERATED, LOWER_IS_BETTER
+from runner.scores.metrics import BY_REWARDS, LOWER_IS_BETTER, needs_answers
 
 PROBE_ROWS = 16  # whose loss is kept with each checkpoint, and compared when its adapter is read back
-GENERATED_LOGS = {f"eval_{name}" for name in GENERATED}  # as transformers calls metrics of held-out rows
+HELD_OUT = "eval_"  # before the name of a metric of held-out rows, as transformers has it
 LOW_RANK = ("galore_", "apollo_")  # optimizers that have to be told which matrices to project
 
 logger = logging.getLogger(__name__)
@@ -83,7 +84,24 @@ def arguments(plan: Plan, folder: Path) -> dict[str, Any]:
 def stopping_metric(plan: Plan) -> str:
     """The metric by which the best checkpoint is told, and by which a run may stop early."""
     stopping = plan.recipe.training.early_stopping
-    return "loss" if stopping is None else stopping.metric
+    if stopping is not None:
+        return stopping.metric
+    return "loss" if plan.recipe.grpo is None else BY_REWARDS
+
+
+def callbacks(plan: Plan) -> list[TrainerCallback]:
+    """What a trainer is made with: its early stopping, where the recipe has one."""
+    stopping = plan.recipe.training.early_stopping
+    return [] if stopping is None else [Patience(stopping.patience, stopping.min_delta)]
+
+
+def over_processes(device: torch.device, *values: float) -> list[float]:
+    """The sums of values over the processes, the same on each."""
+    sums = torch.tensor(values, dtype=torch.float64)
+    if distributed.is_initialized() and distributed.get_world_size() > 1:
+        sums = sums.to(device)
+        distributed.all_reduce(sums)
+    return [float(value) for value in sums]
 
 
 class Patience(EarlyStoppingCallback):
@@ -175,6 +193,26 @@ class BeforeTraining(TrainerCallback):
         self.check()
 
 
+class FreshOptimizer(TrainerCallback):
+    """Makes the first step of a run the optimizer's first one.
+
+    At stage 0 in half precision DeepSpeed takes a step without gradients when it starts. Adam counts it: its first
+    real step would be a quarter too small.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.stepped = plan.zero_stage.value == 0 and plan.precision.value != "float32"
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, optimizer: Any = None, **_: Any
+    ) -> None:
+        if self.stepped and state.global_step == 0:
+            wrapped = optimizer
+            while hasattr(wrapped, "optimizer"):  # accelerate's, DeepSpeed's, and the one that steps
+                wrapped = wrapped.optimizer
+            wrapped.state.clear()
+
+
 class Publisher(TrainerCallback):
     """Turns each folder that transformers has written into a published checkpoint, on the first process."""
 
@@ -260,9 +298,12 @@ class Reporter(TrainerCallback):
     ) -> None:
         logs = logs or {}
         event: dict[str, Any] = {"step": state.global_step, "epoch": round(state.global_step / self.steps_an_epoch, 4)}
-        if "eval_loss" in logs:
-            event |= {"event": "evaluation", "evaluation_loss": logs["eval_loss"]}
-            others = {name.removeprefix("eval_"): value for name, value in logs.items() if name in GENERATED_LOGS}
+        measured = {name.removeprefix(HELD_OUT): value for name, value in logs.items() if name.startswith(HELD_OUT)}
+        if measured:
+            event |= {"event": "evaluation"}
+            if "loss" in measured:
+                event |= {"evaluation_loss": measured["loss"]}
+            others = {name: value for name, value in measured.items() if needs_answers(name)}
             event |= {"measured": others} if others else {}
         elif "loss" in logs:
             if not math.isfinite(logs["loss"]):
@@ -283,11 +324,19 @@ class Reporter(TrainerCallback):
                 **described,
                 "seconds": round(self.stepping, 4),
                 "elapsed": round(now - self.reported, 4),
+                "memory": _peak(args.device),
             }
             self.reported, self.stepping, self.logged_step = now, 0.0, state.global_step
         else:
             return
         self.tell(event)
+
+
+def _peak(device: torch.device) -> int:
+    """The bytes that this process has held at once so far: of its device, or of the host's memory on a CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _wait_for_all() -> None:

@@ -42,6 +42,8 @@ QUIET = {
     "DO_NOT_TRACK": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "USE_JAX": "0",  # `datasets` imports both where they are installed, for seconds and for nothing
+    "USE_TF": "0",
     "PYTHONUNBUFFERED": "1",
 } | trackers.QUIET
 

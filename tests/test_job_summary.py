@@ -92,8 +92,8 @@ def test_a_finished_run(tmp_path: Path) -> None:
         '    x-axis "step" 1 --> 3\n'
         '    y-axis "loss" 1.95 --> 3.05\n'
         "    line [3, 2.5, 2]\n```\n\n"
-        "### Held-out loss in training\n\n"
-        "| step | loss |\n| ---: | ---: |\n| 2 | 2 |\n\n"
+        "### Held-out rows in training\n\n"
+        "| step | <code>loss</code> |\n| ---: | ---: |\n| 2 | 2 |\n\n"
         "### Where things are\n\n"
         "| place | what |\n| --- | --- |\n"
         f"| <code>{place}&#47;adapter</code> | the adapter, with tokenizer and model card |\n"

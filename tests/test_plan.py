@@ -54,7 +54,7 @@ def test_a_batch_is_shared_out_evenly_or_refused(
     assert fits
     assert batch.effective == size == batch.micro * batch.accumulation * batch.processes
     assert batch.processes == settled.processes == devices
-    assert batch.micro == micro if micro else batch.micro * min(longest, 1024) <= microbatch.MOST_TOKENS
+    assert batch.micro == micro if micro else batch.micro * min(longest, 1024) <= 8 * microbatch.UNKNOWN
 
 
 def test_a_batch_that_cannot_be_shared() -> None:

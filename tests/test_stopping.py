@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grpo_runs import write_grpo
 from runs import events, run_of, tunesmith, write_recipe
 
 from runner import architecture, machine, plan, planfile
+from runner.reading import check
+from runner.recipe import Recipe
 from runner.workers import Signals, Stage, run
 
 pytestmark = pytest.mark.slow
@@ -51,18 +54,21 @@ def stopped(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_of(recipe)
 
 
-def measured(directory: Path) -> list[tuple[int, float]]:
-    return [(event["step"], event["measured"]["exact_match"]) for event in events(directory, "evaluation")]
+def measured(directory: Path, metric: str = "exact_match") -> list[tuple[int, float]]:
+    return [(event["step"], event["measured"][metric]) for event in events(directory, "evaluation")]
 
 
 def chosen(directory: Path) -> int:
     return int(json.loads((directory / "chosen.json").read_text())["step"])
 
 
-def trained_again(stopped: Path, folder: Path, after: int | None, **deepspeed: Any) -> Path:
+def trained_again(
+    stopped: Path, folder: Path, after: int | None, changed: Recipe | None = None, **deepspeed: Any
+) -> Path:
     """The training stage of a copy of the run that was killed before it chose; without checkpoints later than one."""
     settled = planfile.from_json((stopped / "plan.json").read_text())
-    recipe = replace(settled.recipe, deepspeed=replace(settled.recipe.deepspeed, **deepspeed))
+    recipe = changed or settled.recipe
+    recipe = replace(recipe, deepspeed=replace(recipe.deepspeed, **deepspeed))
     recipe = replace(recipe, output=replace(recipe.output, directory=str(folder)))
     again = plan.make(recipe, machine.here(), architecture.read(recipe.model.name), settled.rows)
     directory = Path(again.directory)
@@ -100,6 +106,17 @@ def test_a_kill_does_not_make_a_run_wait_longer(stopped: Path, tmp_path: Path) -
     assert (again / name).read_bytes() == (stopped / name).read_bytes()
 
 
+def test_a_reward_stops_a_run_as_a_metric_does(stopped: Path, tmp_path: Path) -> None:
+    file = tmp_path / "rewards.py"
+    file.write_text("def says_it(prompt, completion, row):\n    return float(completion == row['answer'])\n")
+    own = (f"evaluation.rewards=[{{file: {file}}}]", "training.early_stopping.metric=reward/says_it")
+    changed = check.read(str(stopped.parent.parent / "recipe.yaml"), own)
+    alone = trained_again(stopped, tmp_path / "one", 0, changed)
+    both = trained_again(stopped, tmp_path / "two", 0, changed, processes=2)
+    assert measured(alone, "reward/says_it") == measured(both, "reward/says_it") == measured(stopped)
+    assert chosen(alone) == chosen(both) == chosen(stopped)
+
+
 def test_two_processes_agree_when_to_stop(stopped: Path, tmp_path: Path) -> None:
     again = trained_again(stopped, tmp_path, after=0, processes=2)
     assert measured(again) == measured(stopped) and chosen(again) == chosen(stopped)
@@ -114,3 +131,32 @@ def test_another_metric_does_not_go_on_from_its_checkpoints(stopped: Path, tmp_p
         shutil.copyfile(stopped.parent.parent / name, tmp_path / name)
     other = tunesmith("train", tmp_path / "recipe.yaml", "--set", "training.early_stopping.metric=loss")
     assert other.code == 1 and "`training.early_stopping" in other.err, other.err
+
+
+def test_held_out_prompts_of_grpo_stop_a_run(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "rewards.py").write_text("def flat(prompt, completion, row):\n    return 0.5\n")
+    recipe = write_grpo(
+        tmp_path,
+        tiny_model,
+        [{"file": "rewards.py"}, {"use": "length_between", "options": {"maximum": 3}, "weight": 0.0}],
+        {
+            "dataset": {"train": "train.jsonl", "evaluation": "evaluation.jsonl"},
+            "grpo": {"num_generations": 4, "max_completion_length": 6, "num_iterations": 2},
+            "training": {
+                "max_steps": 12,
+                "batch_size": 8,
+                "evaluate_every": 1,
+                "early_stopping": {"metric": "reward/flat", "patience": 2},
+            },
+        },
+    )
+    command = tunesmith("train", recipe)
+    assert command.code == 0, command.out + command.err
+    found = events(run_of(recipe), "evaluation")
+    # a checkpoint follows each, and stands between two generations
+    assert [event["step"] for event in found] == [2, 4, 6] and chosen(run_of(recipe)) == 2
+    assert all(event["measured"]["reward"] == event["measured"]["reward/flat"] == 0.5 for event in found)
+    assert all(0 <= event["measured"]["reward/length_between"] <= 1 for event in found)
+    assert "held-out reward 0.5  reward/flat 0.5" in command.out
+    scores = json.loads((run_of(recipe) / "evaluation.json").read_text())
+    assert scores["step"] == 2 and scores["metrics"]["reward/flat"]["adapter"] == 0.5

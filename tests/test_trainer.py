@@ -29,10 +29,11 @@ def one_process(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return run_of(recipe)
 
 
-def trained_again(reference: Path, folder: Path, **deepspeed: Any) -> Path:
+def trained_again(reference: Path, folder: Path, dtype: str = "float32", **deepspeed: Any) -> Path:
     """The training stage alone, with other DeepSpeed settings, on the rows that another run prepared."""
     settled = planfile.from_json((reference / "plan.json").read_text())
     recipe = replace(settled.recipe, deepspeed=replace(settled.recipe.deepspeed, **deepspeed))
+    recipe = replace(recipe, model=replace(recipe.model, dtype=dtype))
     recipe = replace(recipe, output=replace(recipe.output, directory=str(folder)))
     from runner import architecture, machine
 
@@ -60,6 +61,15 @@ def test_two_processes_train_what_one_does(one_process: Path, tmp_path: Path, st
     expected = weights(one_process)
     for name, tensor in weights(directory).items():
         assert (tensor - expected[name]).abs().max() < 1e-4, name
+
+
+def test_half_precision_begins_with_a_whole_step(one_process: Path, tmp_path: Path) -> None:
+    exact = weights(one_process)
+    found = weights(trained_again(one_process, tmp_path, dtype="bfloat16", zero_stage=0))
+    for name in exact:
+        if "lora_B" in name:  # zeros before the first step, and as far from them as the steps are large
+            size, wanted = (each[name].float().abs().mean().item() for each in (found, exact))
+            assert size == pytest.approx(wanted, rel=0.03), name
 
 
 def test_losses_are_those_of_plain_trl(one_process: Path, tiny_model: Path, tmp_path: Path) -> None:

@@ -42,8 +42,8 @@ def settle(written: source.Source, path: str) -> recipe.Recipe:
 
     sound, wrong = _sound(written.values, failures)
     values = schema.normalized(sound)
-    problems.extend(rules.problems(values, written.places, wrong))
     directory = os.path.abspath(os.path.dirname(path))
+    problems.extend(rules.problems(values, written.places, wrong))
     problems.extend(_settle_paths(values, written.places, directory))
     problems.extend(rewards.problems(values, written.places, directory, wrong))
     if problems:

@@ -13,6 +13,7 @@ from runner.reading.kinds import (
     Definition,
     Keys,
     choice,
+    choice_or,
     key,
     number,
     section,
@@ -23,7 +24,7 @@ from runner.reading.kinds import (
     whole_or_auto,
 )
 from runner.reading.names import LOSSES, OPTIMIZERS, SCHEDULERS
-from runner.scores.metrics import BY_LOSS, GENERATED, METRICS
+from runner.scores.metrics import BY_LOSS, BY_REWARDS, GENERATED, METRICS, OF_A_REWARD
 
 TASKS = ("sft", "grpo", "continued_pretraining", "function_calling")
 SECTION_TASKS = {"grpo": "grpo", "rewards": "grpo"}  # sections that one task alone has
@@ -163,8 +164,13 @@ ADAPTER: Keys = {
 }
 
 EARLY_STOPPING: Keys = {
-    "metric": choice(
-        "What has to get better: `loss`, or one of `evaluation.metrics`.", *BY_LOSS, *GENERATED, default="loss"
+    "metric": choice_or(
+        "What has to get better: `loss`, one of `evaluation.metrics`, or `reward/NAME` for one of the rewards.",
+        OF_A_REWARD,
+        *BY_LOSS,
+        *GENERATED,
+        BY_REWARDS,
+        default="loss",
     ),
     "patience": whole("Evaluations without a better value before the run stops.", 1, default=3),
     "min_delta": number("How much better a value has to be to count as such.", min=0, default=0.0),

@@ -18,6 +18,11 @@ def text(help_text: str, **rules: Any) -> Definition:
     return key("text", help_text, filled=True, **rules)
 
 
+def choice_or(help_text: str, prefix: str, *choices: str, **rules: Any) -> Definition:
+    """One of the choices, or a text that begins with `prefix`."""
+    return key("text", help_text, words=list(choices), prefix=prefix, **rules)
+
+
 def choice(help_text: str, *choices: str, **rules: Any) -> Definition:
     return key("text", help_text, allowed=list(choices), **rules)
 

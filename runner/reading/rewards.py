@@ -22,6 +22,7 @@ from runner.reading.source import Path as KeyPath
 from runner.reading.source import Places, closest
 from runner.rewards import signature
 from runner.rewards.signature import Function
+from runner.scores.metrics import OF_A_REWARD, of_reward
 from runner.scores.shipped import FOLDER as BUNDLED
 
 
@@ -40,6 +41,7 @@ def problems(values: dict[str, Any], places: Places, directory: str, wrong: set[
         # Either task has one of the lists; what is wrong with having the other is told by a rule.
         if (values.get("task") == "grpo") == (path == ("rewards",)) and path not in wrong:
             yield from _list_problems(rewards or [], Written(places, path), directory)
+            yield from _stopping_problems(values, places, path, rewards or [])
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,24 @@ def _list_problems(rewards: list[dict[str, Any]], written: Written, directory: s
             yield Problem(message, written.place(index, "name"), "give one of them a `name` of its own")
         taken.setdefault(name, index)
         yield from _requirements(reward, written, directory, index)
+
+
+def _stopping_problems(
+    values: dict[str, Any], places: Places, path: KeyPath, rewards: list[dict[str, Any]]
+) -> Iterator[Problem]:
+    """A run that is to stop by a reward which the recipe does not name."""
+    stopping, names = values["training"]["early_stopping"], [reward["name"] for reward in rewards]
+    metric = (stopping or {}).get("metric", "")
+    if not metric.startswith(OF_A_REWARD) or None in names or metric in map(of_reward, names):
+        return
+    measured = [of_reward(name) for name in names]
+    similar = nearest(metric, measured)
+    hint = f"name the reward in `{dotted(path)}`"
+    if measured:
+        hint = f"a similar name exists: `{similar}`" if similar else f"there is {listed(measured)}"
+    written = closest(places, ("training", "early_stopping", "metric"))
+    message = f"the run is to stop by `{metric}`, and no reward of `{dotted(path)}` is called so"
+    yield Problem(message, written.value if written else Place(""), hint)
 
 
 def settle(rewards: list[Mapping[str, Any]]) -> tuple[recipe.Reward, ...]:

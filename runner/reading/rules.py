@@ -16,7 +16,14 @@ from runner.reading.sentences import dotted, found
 from runner.reading.settings import Settings
 from runner.reading.source import Path, Places, closest
 from runner.schedule import BY_EVALUATION, WITHOUT_WARMUP
-from runner.scores.metrics import GENERATED, LOWER_IS_BETTER, SCHEMA
+from runner.scores.metrics import (
+    BY_REWARDS,
+    GENERATED,
+    LOWER_IS_BETTER,
+    OF_A_REWARD,
+    SCHEMA,
+    needs_answers,
+)
 
 COLUMNS_OF_FORMAT = {"prompt_completion": ("prompt", "completion"), "messages": ("messages",), "text": ("text",)}
 
@@ -154,21 +161,32 @@ def _json_schema(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]
 
 def _stopping(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
     """A metric that a run stops by is one that is measured, and that the scheduler can go by too."""
-    stopping, metrics, scheduler = (settings[key] for key in keys)
-    metric, where = (stopping or {}).get("metric", "loss"), (f"{keys[0]}.metric", keys[1])
-    if metric != "loss" and metric not in metrics:
+    stopping, metrics, scheduler, samples = (settings[key] for key in keys)
+    if stopping is None:
+        return
+    metric, where, by_rewards = stopping["metric"], f"{keys[0]}.metric", settings["task"] == "grpo"
+    of_a_reward = metric.startswith(OF_A_REWARD)  # whether there is such a reward is told with its other faults
+    if by_rewards and metric != BY_REWARDS and not of_a_reward:
+        message = f"held-out prompts of `task: grpo` are scored by its rewards, and the run is to stop by `{metric}`"
+        hint = f"write `metric: {BY_REWARDS}` for the total, or `reward/NAME` for one of them"
+        yield settings.problem((where if settings.written(where) else keys[0],), message, hint)
+    elif by_rewards and samples == 0:
+        message = f"the run is to stop by `{metric}`, and `{keys[3]}` is 0"
+        yield settings.problem((where, keys[3]), message, "say how many held-out prompts are answered for it")
+    elif not by_rewards and not of_a_reward and metric != "loss" and metric not in metrics:
         message = f"the run is to stop by `{metric}`, which is not among `evaluation.metrics`"
-        yield settings.problem(where, message, f"add `{metric}` to `evaluation.metrics`")
+        yield settings.problem((where, keys[1]), message, f"add `{metric}` to `evaluation.metrics`")
     elif scheduler in BY_EVALUATION and metric not in LOWER_IS_BETTER:
         message = f"`scheduler: {scheduler}` waits for a value to get lower, and a higher `{metric}` is better"
-        yield settings.problem((where[0], keys[2]), message, "stop by `loss`, or use another scheduler")
+        yield settings.problem((where, keys[2]), message, "stop by `loss`, or use another scheduler")
 
 
 def _stopping_stage(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
     metric = (settings[keys[0]] or {}).get("metric", "loss")
-    if metric in GENERATED and (settings[keys[1]] == 3 or settings[keys[2]] == "parameters"):
+    if needs_answers(metric) and (settings[keys[1]] == 3 or settings[keys[2]] == "parameters"):
         message = f"`{metric}` needs answers during training, and ZeRO stage 3 gathers all weights for each token"
-        yield settings.problem((f"{keys[0]}.metric", *keys[1:]), message, "stop by `loss`, or use stage 2 or less")
+        hint = "use stage 2 or less" if settings["task"] == "grpo" else "stop by `loss`, or use stage 2 or less"
+        yield settings.problem((f"{keys[0]}.metric", *keys[1:]), message, hint)
 
 
 def _warmup(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
@@ -245,7 +263,10 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("adapter.type", "model.quantization", "deepspeed.zero_stage"), _quantized_stage),
     (("evaluation.metrics", "evaluation.samples"), _samples),
     (("evaluation.metrics", "evaluation.json_schema"), _json_schema),
-    (("training.early_stopping", "evaluation.metrics", "training.scheduler"), _stopping),
+    (
+        ("training.early_stopping", "evaluation.metrics", "training.scheduler", "evaluation.samples"),
+        _stopping,
+    ),
     (("training.early_stopping", "deepspeed.zero_stage", "deepspeed.offload"), _stopping_stage),
     (("training.scheduler", "training.warmup_ratio"), _warmup),
     (("training.scheduler", "training.scheduler_settings", "training.learning_rate"), _scheduler_settings),

@@ -63,8 +63,13 @@ class _Validator(Validator):  # type: ignore[misc]
 
     def _validate_words(self, words: list[str], field: str, value: Any) -> None:
         """{'type': 'list'}"""
-        if isinstance(value, str) and value not in words:
+        prefix = self.schema[field].get("prefix")
+        named = prefix is not None and isinstance(value, str) and value.startswith(prefix) and value != prefix
+        if isinstance(value, str) and value not in words and not named:
             self._break(field, "words")
+
+    def _validate_prefix(self, prefix: str, field: str, value: Any) -> None:
+        """{'type': 'string'}"""  # of what `words` allows beside them
 
     def _validate_above(self, bound: float, field: str, value: Any) -> None:
         """{'type': 'number'}"""

@@ -77,6 +77,8 @@ def _form(kind: str, key: Definition) -> dict[str, Any]:
 
 
 def _text(key: Definition) -> dict[str, Any]:
+    if "prefix" in key:
+        return {"anyOf": [{"enum": list(key["words"])}, {"type": "string", "pattern": f"^{key['prefix']}."}]}
     if "words" in key:
         return {"enum": list(key["words"])}
     if "pattern" in key:

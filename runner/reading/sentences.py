@@ -208,6 +208,8 @@ def _wanted(definition: kinds.Definition) -> str:
         if len(allowed) == 1:
             return f"`{allowed[0]}`"
         return f"one of {listed(allowed)}" if len(allowed) <= MOST_LISTED else "a known name"
+    if "prefix" in definition:
+        return f"a known name, or `{definition['prefix']}` and a name"
     types = schema.types(definition)
     kinds = [KINDS[kind] for kind in types if kind != "text" or "words" not in definition]
     # words come first where they are the usual case, last where they stand in for a number

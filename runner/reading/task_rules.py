@@ -20,8 +20,6 @@ NOT_GRPO = {
     "dataset.max_length": "set `grpo.max_prompt_length` and `grpo.max_completion_length`",
     "training.packing": "completions are not packed",
     "adapter.train_embeddings": "leave it out: completions are sampled from the embeddings that the base model has",
-    "training.early_stopping": "leave it out: a run ends after its steps, and checkpoints are kept",
-    "training.evaluate_every": "leave it out: held-out prompts are scored at the end",
 }
 # The same of `task: continued_pretraining`.
 NOT_TEXT = {

@@ -22,6 +22,17 @@ SCHEMA = "json_schema"  # looks at a schema, and at no wanted answer
 OF_CALLS = ("call_parsed", "call_name", "call_arguments", "call_match", "no_call_precision", "no_call_recall")
 BY_LOSS = ("loss", "perplexity")  # computed from the held-out rows' tokens, without generating
 BY_REWARDS = "reward"
+OF_A_REWARD = f"{BY_REWARDS}/"  # before the name of a reward, whose mean score is a metric too
 GENERATED = (*OF_TEXTS, CHOICE, SCHEMA, *OF_CALLS)
 METRICS = (*BY_LOSS, *GENERATED, BY_REWARDS)
 LOWER_IS_BETTER = BY_LOSS
+
+
+def of_reward(name: str) -> str:
+    """What the score of a reward is called among the metrics."""
+    return f"{OF_A_REWARD}{name}"
+
+
+def needs_answers(metric: str) -> bool:
+    """Whether a model has to write answers before the metric can be told."""
+    return metric not in BY_LOSS

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from datasets import Dataset
 from torch import distributed
 from torch.utils.data import DataLoader
@@ -29,16 +30,20 @@ from transformers import (
 )
 from trl import GRPOConfig, GRPOTrainer
 
-from runner import generation, learned_head, reload, rollouts, rounds, scoring, training
+from runner import answering, generation, learned_head, measuring, reload, rollouts, rounds, scoring, training
 from runner.adapters.attached import attached
 from runner.drawing import Sampling
 from runner.engine import Engine
+from runner.errors import Problem, RunError
 from runner.plan import Plan
 from runner.rewards.contract import Scores
+from runner.scores.metrics import BY_REWARDS, of_reward
 
 # What a loss is divided by: the rows of a micro-batch, or its tokens. The others divide by all tokens of the step,
 # which TRL has counted beforehand.
 BY_ROWS, BY_TOKENS = ("grpo", "sapo", "luspo", "dr_grpo"), ("bnpo",)
+
+COLUMNS = ["prompt", "asked", "columns", "input_ids", "file", "line"]  # of a prepared prompt
 
 
 class Trainer(GRPOTrainer):
@@ -188,6 +193,37 @@ class Trainer(GRPOTrainer):
             distributed.barrier()
         return loss
 
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """The mean total of one greedy answer to each held-out prompt, and that of each reward, over all processes."""
+        prompts = min(self.plan.recipe.evaluation.samples, len(self.eval_dataset))
+        rows = [self.eval_dataset[number] for number in range(self.rank, prompts, self.plan.processes)]
+        model, was_training = self.accelerator.unwrap_model(self.model), self.model.training
+        self.model.eval()
+        ids = answering.tokens(model, [row["input_ids"] for row in rows], self.sampling)
+        self.model.train(was_training)
+        sums = dict.fromkeys([BY_REWARDS, *(of_reward(reward.name) for reward in self.plan.recipe.rewards)], (0.0, 0))
+        if rows:
+            texts = self._tokenizer.batch_decode(ids, skip_special_tokens=True)
+            step, epoch = self.state.global_step, float(self.state.epoch or 0.0)
+            self.judge.begin(scoring.batch(rows, texts, ids, step, epoch))
+            scores = self.judge.scores()
+            each = [{BY_REWARDS: scores.total(row), **measuring.by_name(scores, row)} for row in range(len(rows))]
+            for name in sums:
+                values = [value for scored in each if (value := scored[name]) is not None]
+                sums[name] = (sum(values), len(values))
+        found = training.over_processes(self.args.device, *(value for pair in sums.values() for value in pair))
+        metrics = {
+            f"{training.HELD_OUT}{name}": total / count
+            for name, total, count in zip(sums, found[::2], found[1::2], strict=True)
+            if count
+        }
+        if f"{training.HELD_OUT}{training.stopping_metric(self.plan)}" not in metrics:
+            message = f"no held-out prompt has a score at step {self.state.global_step}: every call of a reward failed"
+            raise RunError(Problem(message, hint="`rewards.jsonl` says where and why"))
+        transformers.Trainer.log(self, dict(metrics))  # TRL's own would add what it has gathered for training
+        self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
     def described(self, first: int, last: int, logs: dict[str, Any]) -> dict[str, Any]:
         """What is reported of the steps after `first` up to `last`, beside their loss; a warning where it is due."""
         # Steps on the same completions sample none, and what was logged of those stands for them too.
@@ -317,6 +353,7 @@ def trainer(
     settings = GRPOConfig(
         **training.arguments(plan, folder),
         num_generations=grpo.num_generations,
+        num_generations_eval=1,
         steps_per_generation=plan.batch.accumulation,
         num_iterations=grpo.num_iterations,
         max_completion_length=grpo.max_completion_length,
@@ -357,7 +394,9 @@ def trainer(
         model=base,
         reward_funcs=[_paid(reward.name, number, made) for number, reward in enumerate(recipe.rewards)],
         args=settings,
-        train_dataset=train.select_columns(["prompt", "asked", "columns", "input_ids", "file", "line"]),
+        train_dataset=train.select_columns(COLUMNS),
+        eval_dataset=evaluation.select_columns(COLUMNS) if evaluation is not None else None,
+        callbacks=training.callbacks(plan),
         processing_class=tokenizer,
         peft_config=adapter,
     )

@@ -14,19 +14,18 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from torch import distributed
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
-from runner import asked, batches, isolation, learned_head, training
+from runner import asked, batches, isolation, learned_head, measuring, training
 from runner.adapters import embeddings
 from runner.adapters.attached import attached
 from runner.batches import FILLER, MicroBatches, Order
 from runner.choices import LAID_TOGETHER
 from runner.errors import Problem, RunError
 from runner.plan import Plan
-from runner.scores.metrics import GENERATED
+from runner.scores.metrics import OF_A_REWARD, needs_answers
 from runner.text.encoding import NOT_LEARNED
 from runner.token_rows import TokenRows
 
@@ -92,7 +91,7 @@ class Trainer(SFTTrainer):
                 total, count = total + loss.item() * learned.item(), count + learned.item()
         wrapped.train(was_training)
         self._metrics["eval"].clear()
-        total, count = self._over_processes(total, count)
+        total, count = training.over_processes(self.args.device, total, count)
         return total / count
 
     def mean_score(self, metric: str) -> float:
@@ -101,23 +100,20 @@ class Trainer(SFTTrainer):
         Raises RunError where no row counts for it, so that nothing could be told from it.
         """
         model, tokenizer = self.accelerator.unwrap_model(self.model), self.processing_class
-        whole = asked.read(self.plan, model, tokenizer, (metric,))
+        rewarded = metric.startswith(OF_A_REWARD)
+        whole = asked.read(self.plan, model, tokenizer, () if rewarded else (metric,))
         mine = replace(whole, questions=whole.questions[self.rank :: self.plan.processes])
-        answers = asked.answered(mine, model, tokenizer, self.plan.recipe.evaluation.max_new_tokens)
-        values = [value for _, scored in answers if (value := scored.values[metric]) is not None]
-        total, count = self._over_processes(sum(values), len(values))
+        found = asked.answered(mine, model, tokenizer, self.plan.recipe.evaluation.max_new_tokens)
+        scores: list[dict[str, Any]] = [scored.values for _, scored in found]
+        if rewarded:
+            with measuring.scorer(self.plan, self.state.global_step, self.rank) as paid:
+                scores = paid(mine.questions, [answer for answer, _ in found])
+        values = [value for each in scores if (value := each[metric]) is not None]
+        total, count = training.over_processes(self.args.device, sum(values), len(values))
         if not count and metric != "no_call_precision":  # of answers that all call, none is right not to
             message = f"no held-out row counts for `{metric}`, and the run is to stop by it"
             raise RunError(Problem(message, hint="name another `training.early_stopping.metric`"))
         return total / max(count, 1)
-
-    def _over_processes(self, *values: float) -> list[float]:
-        """The sums of values over the processes, the same on each."""
-        sums = torch.tensor(values, dtype=torch.float64)
-        if distributed.is_initialized() and distributed.get_world_size() > 1:
-            sums = sums.to(self.args.device)
-            distributed.all_reduce(sums)
-        return [float(value) for value in sums]
 
     def prove_isolation(self) -> None:
         """Raise RunError where rows that are laid together see each other. Runs on the wrapped model."""
@@ -140,7 +136,7 @@ class Trainer(SFTTrainer):
         loss = self.mean_loss(self.eval_dataset)
         metrics = {"eval_loss": loss, "eval_perplexity": math.exp(min(loss, 700.0))}
         metric = training.stopping_metric(self.plan)
-        if metric in GENERATED:
+        if needs_answers(metric):
             metrics[f"eval_{metric}"] = self.mean_score(metric)
         self.log(dict(metrics))
         self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -213,10 +209,6 @@ def trainer(
         dataset_kwargs={"skip_prepare_dataset": True},
     )
     base, adapter = attached(plan)
-    callbacks: list[Any] = []
-    stopping = plan.recipe.training.early_stopping
-    if stopping is not None:
-        callbacks.append(training.Patience(stopping.patience, stopping.min_delta))
     return Trainer(
         plan,
         rank,
@@ -226,5 +218,5 @@ def trainer(
         evaluation=evaluation,
         processing_class=tokenizer,
         peft_config=adapter,
-        callbacks=callbacks,
+        callbacks=training.callbacks(plan),
     )
