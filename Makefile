@@ -13,10 +13,10 @@ INSTALL := $(PIP) install --quiet --quiet --no-deps
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup model demo test lint format lock schema clean
+.PHONY: help setup model demo test test-slurm lint format lock schema clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: .venv/installed ## Make .venv and install everything into it (about two minutes, 1.6 GB without CUDA)
 
@@ -53,12 +53,17 @@ demo: .venv/installed $(MODEL) ## Train and score the demo's adapter on this mac
 test: .venv/installed $(MODEL) ## Run all tests
 	$(BIN)/pytest
 
+test-slurm: .venv/installed $(MODEL) ## Start a SLURM of two nodes here, and run jobs to every kind of end (root; about twenty minutes)
+	tests/slurm/cluster.sh install
+	$(BIN)/pytest tests/slurm
+
 lint: .venv/installed ## Check style, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy rewards/*.py
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/shellcheck slurm/train.sbatch tests/slurm/cluster.sh
 
 format: .venv/installed ## Put the files into the house style
 	$(BIN)/ruff check --fix .

@@ -51,22 +51,21 @@ def find(count: int | None, rank: int | None, rendezvous: str | None, environmen
                     hint="start one a node, which starts one a device itself: `srun --ntasks-per-node=1`",
                 )
             )
-        port = PORT + int(environment.get("SLURM_JOB_ID") or 0) % PORTS
+        port = PORT + step.job % PORTS
         told = {NODES: str(step.nodes), RANK: str(step.node), RENDEZVOUS: f"{step.first_host}:{port}"}
-    if _whole(told.get(NODES, "1"), NODES, 1) == 1 and not told.keys() - {NODES, RANK, RENDEZVOUS}:
-        if _whole(told.get(RANK, "0"), RANK, 0):
-            raise _wrong(
-                RANK, f"there is no node {told[RANK]} of 1", "nodes are counted from 0; say how many there are"
-            )
+    if not told:
         return Nodes(idle=_idle(environment))
-    missing = [name for name in asked if name not in told]
+    whole = _whole(told[NODES], NODES, 1) if NODES in told else 0
+    alone = whole == 1 and RENDEZVOUS not in told
+    missing = [] if alone else [name for name in asked if name not in told]
     if missing:
         hint = "each node is told all three: `--nodes 2 --node-rank 0 --rendezvous host-of-node-0:29400`"
-        raise _wrong(missing[0], f"there are several nodes, and {given} does not say `{OPTIONS[missing[0]]}`", hint)
-    whole = _whole(told[NODES], NODES, 1)
-    own = _whole(told[RANK], RANK, 0)
+        raise _wrong(missing[0], f"{given} tells of several nodes, and not `{OPTIONS[missing[0]]}`", hint)
+    own = _whole(told.get(RANK, "0"), RANK, 0)
     if own >= whole:
         raise _wrong(RANK, f"there is no node {own} of {whole}", f"nodes are counted from 0 to {whole - 1}")
+    if whole == 1:
+        return Nodes()
     host, port = _address(told[RENDEZVOUS])
     return Nodes(whole, own, host, port, environment.get(TOKEN, ""), _patience(environment))
 
@@ -77,13 +76,13 @@ def _idle(environment: Mapping[str, str]) -> int:
 
 
 def _whole(text: str, name: str, least: int) -> int:
-    if not re.fullmatch(r"\d{1,6}", text) or not least <= int(text) <= MOST:
+    if not re.fullmatch(r"[0-9]{1,6}", text) or not least <= int(text) <= MOST:
         raise _wrong(name, f"`{text}` is no number of nodes" if name == NODES else f"`{text}` is no number of a node")
     return int(text)
 
 
 def _address(text: str) -> tuple[str, int]:
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^:\s]+)):(\d{1,5})", text)
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^:\s]+)):([0-9]{1,5})", text)
     if not match or not 0 < int(match[3]) < 65536:
         raise _wrong(RENDEZVOUS, f"`{text}` is no host and port", "write `host:29400`, or `[address]:29400` for IPv6")
     return match[1] or match[2], int(match[3])
@@ -93,7 +92,7 @@ def _patience(environment: Mapping[str, str]) -> float:
     text = environment.get(SECONDS, "")
     if not text:
         return PATIENCE
-    if not re.fullmatch(r"\d{1,6}", text) or not int(text):
+    if not re.fullmatch(r"[0-9]{1,6}", text) or not int(text):
         raise RecipeError(Problem(f"`{SECONDS}` is `{text}`, which is no number of seconds"))
     return float(text)
 

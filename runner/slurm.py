@@ -18,6 +18,7 @@ SECONDS = 5.0  # for SLURM to answer
 class Step:
     """The nodes of one `srun`. `tasks` counts the processes that it started, `first_host` is the name of node 0."""
 
+    job: int
     nodes: int
     node: int
     tasks: int
@@ -58,7 +59,7 @@ def step(environment: Mapping[str, str]) -> Step | None:
     hosts = environment.get("SLURM_STEP_NODELIST", "")
     if not nodes or node is None or not tasks or not hosts:
         return None
-    return Step(nodes, node, tasks, first_host(hosts))
+    return Step(_count(environment, "SLURM_JOB_ID") or 0, nodes, node, tasks, first_host(hosts))
 
 
 def first_host(hosts: str) -> str:

@@ -83,12 +83,12 @@ def parse(text: str) -> float:
     Raises RecipeError. A bare number is refused: SLURM takes it for minutes, other programs for seconds.
     """
     asked = text.strip().lower()
-    parts = re.fullmatch(r"(?=\d)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", asked)
+    parts = re.fullmatch(r"(?=\d)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", asked, re.ASCII)
     if parts:
         seconds = sum(int(count or 0) * UNITS[unit] for count, unit in zip(parts.groups(), "dhms", strict=True))
-    elif re.fullmatch(r"\d+", asked):
+    elif re.fullmatch(r"[0-9]+", asked):
         raise _wrong(f"`{text}` has no unit", f"did you mean `{asked}m` or `{asked}h`")
-    elif match := re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d\d))?(?::(\d\d))?", asked):
+    elif match := re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d\d))?(?::(\d\d))?", asked, re.ASCII):
         days, *clock = match.groups()
         if days is None and clock[2] is None:
             clock = [None, *clock[:2]]  # MM:SS
