@@ -38,9 +38,9 @@ def find(count: int | None, rank: int | None, rendezvous: str | None, environmen
     Raises RecipeError for what is wrong or missing, and RunError for several processes on one node.
     """
     asked = {NODES: count, RANK: rank, RENDEZVOUS: rendezvous}
-    told = {name: str(value) for name, value in asked.items() if value is not None} or {
-        name: environment[name] for name in asked if environment.get(name)
-    }
+    told = {name: str(value) for name, value in asked.items() if value is not None}
+    if not told and environment.get(NODES):
+        told = {name: environment[name] for name in asked if environment.get(name)}
     given = "the command line" if any(value is not None for value in asked.values()) else "the environment"
     step = slurm.step(environment)
     if not told and step is not None:

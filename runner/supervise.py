@@ -154,6 +154,7 @@ def _keep_time(plan: Plan, before: Mapping[str, Any], session: Session, watcher:
     pace.remember(before.get("pace"))
     if limit is None:
         return
+    pace.training = before.get("status") not in ("evaluating", "pushing")
     time_limit.check(limit, pace)
     watcher.say(f"time: stops by itself before {limit.name} is over")
     over = threading.Event()
