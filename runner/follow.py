@@ -17,6 +17,7 @@ from runner.errors import DONE, Interrupted, Problem, RunError, UserError
 from runner.link import Message, Peer
 from runner.nodes import Nodes
 from runner.recipe import Recipe
+from runner.rewards import confinement
 from runner.workers import Signals, Stage, World
 
 SHARED_WITHIN = 60.0  # seconds in which a file system shows on one node what another has written
@@ -102,6 +103,7 @@ class Follower:
 def run(recipe: Recipe, nodes: Nodes, facts: Mapping[str, Any], say: Callable[[str], None]) -> int:
     """Do this node's share of a run. Raises UserError as the run ends on node 0, with its exit code."""
     signals = Signals()
+    confinement.protect_from_rewards()
     follower = Follower(nodes, signals)
     say(f"node {nodes.rank} of {nodes.count}: looking for node 0 at {nodes.host}:{nodes.port}")
     with follower.connected(facts) as peer:
@@ -125,18 +127,19 @@ def _obey(order: Message, recipe: Recipe, follower: Follower, say: Callable[[str
     directory, rank = Path(order["directory"]), follower.nodes.rank
     device = "cuda" if machine.here().devices else "cpu"
     if order["say"] == "look":
-        _see(directory, order["sums"])
+        see(directory, order["sums"])
         say(f"node {rank}: works in {directory}")
     elif order["say"] == "fetch":
-        _see(directory, order["sums"])
-        fetch.model(recipe.model)
+        see(directory, order["sums"])
+        with follower.signals.raised():
+            fetch.model(recipe.model)
         if recipe.model.name.endswith(".gguf"):  # once here, and not in every process that trains
             apart = World(follower.nodes.count, rank, "127.0.0.1", workers.free_port())
             workers.run(
                 Stage("locate", 1, device, directory, apart), follower.signals, _nothing, follower.halted.is_set
             )
     elif order["say"] == "train":
-        _see(directory, order["sums"])
+        see(directory, order["sums"])
         plan = planfile.from_json((directory / "plan.json").read_text(encoding="utf-8"))
         here = plan.processes_here
         say(f"node {rank}: training with {here} of {plan.processes} processes; they write to {directory / 'logs'}")
@@ -151,7 +154,7 @@ def sums(directory: Path, names: tuple[str, ...]) -> dict[str, str]:
     return {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in names}
 
 
-def _see(directory: Path, wanted: Mapping[str, str]) -> None:
+def see(directory: Path, wanted: Mapping[str, str]) -> None:
     """Wait until this node sees files as node 0 has them. Raises RunError where it does not."""
     deadline = time.monotonic() + SHARED_WITHIN
     while True:

@@ -60,7 +60,7 @@ def find(count: int | None, rank: int | None, rendezvous: str | None, environmen
     missing = [] if alone else [name for name in asked if name not in told]
     if missing:
         hint = "each node is told all three: `--nodes 2 --node-rank 0 --rendezvous host-of-node-0:29400`"
-        raise _wrong(missing[0], f"{given} tells of several nodes, and not `{OPTIONS[missing[0]]}`", hint)
+        raise _wrong(missing[0], f"{given} tells of several nodes, but not `{OPTIONS[missing[0]]}`", hint)
     own = _whole(told.get(RANK, "0"), RANK, 0)
     if own >= whole:
         raise _wrong(RANK, f"there is no node {own} of {whole}", f"nodes are counted from 0 to {whole - 1}")

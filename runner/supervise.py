@@ -42,6 +42,7 @@ from runner.choices import Conflict, Rows
 from runner.doctor import examination, finding, needs
 from runner.errors import (
     DONE,
+    Halted,
     Interrupted,
     Place,
     Problem,
@@ -119,7 +120,8 @@ class Session:
 def _train(recipe: Recipe, places: Source, watcher: Watcher, session: Session) -> int:
     if not Path(recipe.model.name).exists():
         watcher.say(f"getting {recipe.model.name} from the Hub, unless it is here")
-    fetch.model(recipe.model)
+    with session.signals.raised():
+        fetch.model(recipe.model)
     where = session.machine()
     plan = settle(recipe, places, where, None)
     trackers.check(recipe.tracking, os.environ, Path.cwd(), machine.importable, lambda path: _place(places, path))
@@ -225,9 +227,10 @@ def _stages(plan: Plan, places: Source, directory: Path, session: Session, watch
         session.pace.training = name == "train"
         runfile.write(directory / "plan.json", planfile.to_json(settled))
         processes = settled.processes_here if name == "train" else 1
+        needed = lead.failed if name != "evaluate" else lambda: False  # what is trained needs no other node any more
         started = time.monotonic()
         try:
-            workers.run(Stage(name, processes, settled.device, directory, world), session.signals, note, lead.failed)
+            workers.run(Stage(name, processes, settled.device, directory, world), session.signals, note, needed)
         finally:
             timings = runfile.read(directory).get("timings", {})
             timings[name] = round(timings.get(name, 0.0) + time.monotonic() - started, 2)
@@ -244,7 +247,11 @@ def _stages(plan: Plan, places: Source, directory: Path, session: Session, watch
         watcher.say("preparing: installing what the rewards require, unless it is there")
         scoring.install(plan.recipe, directory)
     watcher.say("preparing: reading the data, loading the tokenizer")
-    stage("prepare", plan)
+    try:
+        stage("prepare", plan)
+    except Halted:
+        lead.done()  # which says whose fault it was
+        raise
     facts = seen["prepared"]
     longest = max(facts["train"]["longest"], facts["evaluation"]["longest"])
     rows = Rows(facts["train"]["rows"], facts["evaluation"]["rows"], longest, tuple(facts["lengths"]))

@@ -14,7 +14,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -82,6 +83,7 @@ class Signals:
     def __init__(self) -> None:
         self.reason: str | None = None
         self.number = signal.SIGTERM
+        self._raises = False
         self.workers: list[subprocess.Popen[bytes]] = []
         for number in FORWARDED:
             signal.signal(number, lambda number, frame: self._received(signal.Signals(number)))
@@ -92,6 +94,15 @@ class Signals:
         self.reason = self.reason or reason
         self.pass_on()
 
+    @contextmanager
+    def raised(self) -> Iterator[None]:
+        """Work of the supervisor's own, which a signal ends: it raises Interrupted."""
+        self._raises = True
+        try:
+            yield
+        finally:
+            self._raises = False
+
     def pass_on(self) -> None:
         """Send the workers what was received."""
         for worker in self.workers:
@@ -101,6 +112,8 @@ class Signals:
     def _received(self, number: signal.Signals) -> None:
         # A Python that starts up turns SIGINT into a traceback, and SIGTERM into nothing but its end.
         self.stop(f"stopped by {number.name}", signal.SIGTERM if number == signal.SIGINT else number)
+        if self._raises:
+            raise Interrupted(Problem(f"{self.reason}; run the same command again to go on"))
 
 
 def run(

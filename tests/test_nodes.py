@@ -51,14 +51,14 @@ def test_a_job_without_srun_leaves_nodes_idle() -> None:
 @pytest.mark.parametrize(
     ("given", "environment", "message", "hint"),
     [
-        ((2, None, None), {}, "several nodes, and not `--node-rank`", "--rendezvous host-of-node-0:29400"),
-        ((2, 0, None), {}, "several nodes, and not `--rendezvous`", None),
-        ((None, 0, "a:1"), {}, "several nodes, and not `--nodes`", None),
+        ((2, None, None), {}, "several nodes, but not `--node-rank`", "--rendezvous host-of-node-0:29400"),
+        ((2, 0, None), {}, "several nodes, but not `--rendezvous`", None),
+        ((None, 0, "a:1"), {}, "several nodes, but not `--nodes`", None),
         ((None, None, None), {"TUNESMITH_NODES": "2"}, "environment tells of several nodes", None),
         ((0, None, None), {}, "`0` is no number of nodes", None),
         ((2, 2, "a:1"), {}, "there is no node 2 of 2", "from 0 to 1"),
         ((2, -1, "a:1"), {}, "`-1` is no number of a node", None),
-        ((None, 1, None), {}, "and not `--nodes`", None), ((1, 1, None), {}, "there is no node 1 of 1", "from 0 to 0"),
+        ((None, 1, None), {}, "but not `--nodes`", None), ((1, 1, None), {}, "there is no node 1 of 1", "from 0 to 0"),
         ((2, 0, "a"), {}, "`a` is no host and port", "`host:29400`"),
         ((2, 0, "a:0"), {}, "`a:0` is no host and port", None),
         ((2, 0, "a:99999"), {}, "`a:99999` is no host and port", None),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from node_runs import ended, free_port, start, two_nodes
 from runs import write_recipe
 
-from runner import link, workers
+from runner import follow, link, workers
 from runner.errors import RunError
 from runner.lead import Lead
 from runner.nodes import Nodes
@@ -129,6 +130,19 @@ def test_a_node_that_falls_silent_is_lost(signals: Signals, monkeypatch: pytest.
                 lead.done()
             assert 1 < time.monotonic() - began < 20
         assert lead.failed()
+
+
+def test_a_directory_that_is_not_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "SHARED_WITHIN", 0.5)
+    (tmp_path / "run.json").write_text("{}")
+    wanted = follow.sums(tmp_path, ("run.json",))
+    follow.see(tmp_path, wanted)
+    (tmp_path / "run.json").write_text("another run")
+    for directory in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(RunError, match=f"`{directory}` is not the directory of node 0"):
+            follow.see(directory, wanted)
+    threading.Timer(0.2, lambda: (tmp_path / "run.json").write_text("{}")).start()
+    follow.see(tmp_path, wanted)  # a file system may take a while to show it
 
 
 class Caller:

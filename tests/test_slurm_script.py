@@ -245,7 +245,7 @@ def test_a_signal_has_the_run_save_and_the_job_queued_again(job: Job, tmp_path: 
 def test_a_job_that_slurm_ends_is_not_queued_again(job: Job, tmp_path: Path) -> None:
     ended = job(does=f'touch "{tmp_path}/listens"; sleep 2; exit 75\n', send=signal.SIGTERM)
     assert ended.code == 75 and ended.of("scontrol") == [], ended.out
-    assert "the same command goes on from there" in ended.out
+    assert "interrupted: the same command goes on" in ended.out
 
 
 def test_a_failure_shows_the_end_of_its_output(job: Job) -> None:

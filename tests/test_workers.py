@@ -164,6 +164,14 @@ def test_a_signal_that_came_before_a_stage_stops_it(tmp_path: Path, signals: Sig
         workers.run(stage(tmp_path, rows=""), signals, nothing)
 
 
+def test_a_signal_ends_what_the_supervisor_does_itself(signals: Signals) -> None:
+    with pytest.raises(Interrupted, match="stopped by SIGINT"), signals.raised():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(20)
+    os.kill(os.getpid(), signal.SIGTERM)  # which is passed on from here
+    assert signals.reason == "stopped by SIGINT"
+
+
 def test_a_stage_that_does_not_end_when_it_is_told_is_ended(
     tmp_path: Path, signals: Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,7 +196,7 @@ def test_workers_are_ended_for_another_nodes_sake(tmp_path: Path, signals: Signa
     def elsewhere() -> bool:
         environment = Path(f"/proc/{signals.workers[1].pid}/environ").read_bytes().decode()
         told.update(line.split("=", 1) for line in environment.split("\0") if "=" in line)
-        return True
+        return "RANK" in told
 
     with pytest.raises(Halted, match="`prepare` was ended here, since another node could not go on"):
         workers.run(replace(there, world=world), signals, nothing, elsewhere)

@@ -74,7 +74,7 @@ def test_it_goes_on_after_its_time_is_over_to_the_same_adapter(
     job = cluster.submit(here, "--time=2", "--signal=B:USR1@60", script=late(here, 25))
     queued_again_with_more_time(job)
     assert job.end() == "COMPLETED", job.log()
-    assert "seconds are left: the run is told to save a checkpoint" in job.log()
+    assert "seconds are left): the run is told to save a checkpoint" in job.log()
     assert "stopped by SIGUSR1" in job.output(0), job.log()
     assert went_on(job) and adapter(job.run()) == undisturbed
 
