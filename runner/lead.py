@@ -146,8 +146,9 @@ class Lead:
         with self.changed:
             rank = hello.get("node")
             sure = secrets.compare_digest(str(hello.get("token")).encode(), self.nodes.token.encode())
-            if not sure or type(rank) is not int or not 0 < rank < self.nodes.count or rank in self.others:
-                reason = f"there is a node {rank} already" if rank in self.others else "it leads another run"
+            known = type(rank) is int and rank in self.others
+            if not sure or type(rank) is not int or not 0 < rank < self.nodes.count or known:
+                reason = f"there is a node {rank} already" if sure and known else "it leads another run"
                 peer.send({"say": "refused", "message": reason})
                 return None
             host = str(hello.get("host"))

@@ -106,7 +106,7 @@ def test_nodes_that_do_not_fit(signals: Signals, changes: dict[str, Any], messag
     [
         {"say": "hello", "node": 1, "token": "guessed", "host": "b", **FACTS}, {"say": "hello"}, {"say": "done"}, [1],
         {"say": "hello", "node": 7, "token": "secret"}, {"say": "hello", "node": 0, "token": "secret"},
-        {"say": "hello", "node": "1", "token": "secret"}, {"say": "stop", "reason": "x"},
+        {"say": "hello", "node": [1], "token": "secret"}, {"say": "stop", "reason": "x"},
         b"GET / HTTP/1.1\r\n\r\n", b"",
     ],
 )  # fmt: skip
