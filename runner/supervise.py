@@ -6,8 +6,6 @@ end goes on from there, or says that nothing is left to do.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -15,8 +13,8 @@ import platform
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +50,7 @@ from runner.errors import (
     UserError,
     listed,
 )
+from runner.holding import alone
 from runner.hub import repository, result_card
 from runner.lead import Lead
 from runner.nodes import Nodes
@@ -63,7 +62,7 @@ from runner.show import Watcher
 from runner.time_limit import Limit, Pace
 from runner.workers import Signals, Stage, World
 
-DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+ENDING = 300.0  # seconds that an earlier start of a job may still hold its directory
 PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed", "accelerate", "datasets", "huggingface-hub")
 
 
@@ -127,7 +126,9 @@ def _train(recipe: Recipe, places: Source, watcher: Watcher, session: Session) -
     trackers.check(recipe.tracking, os.environ, Path.cwd(), machine.importable, lambda path: _place(places, path))
     directory = Path(plan.directory)
     confinement.protect_from_rewards()
-    with alone(directory), ExitStack() as stack:
+    # A job that SLURM has started again may find its predecessor still ending, such as a container or on a lost node.
+    patience = ENDING if os.environ.get("SLURM_RESTART_COUNT") else 0.0
+    with alone(directory, patience=patience), ExitStack() as stack:
         before = runfile.read(directory)
         _check_same(before, plan.recipe, directory)
         target = asdict(recipe.output.hub) if recipe.output.hub else None
@@ -326,39 +327,6 @@ def _comparable(recipe: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("file", "output", "tracking"):
         values.pop(key, None)
     return values
-
-
-@contextmanager
-def alone(directory: Path, shared: bool = False, elsewhere: str | None = None) -> Iterator[None]:
-    """Hold a run's directory: two processes must not write to it. Those that hold it `shared` may do so together.
-
-    `elsewhere` is what to do where it cannot be written to. Raises RunError where it cannot be had, and where its disk
-    turns out to be full while it is held.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = (directory / ".lock").open("w")
-    except OSError as error:
-        raise RunError(
-            Problem(
-                f"cannot write to `{directory}`: {error.strerror}",
-                hint=elsewhere or "set `output.directory` to a folder that this user may write to, and mount it",
-            )
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except OSError as error:
-            hint = f"wait for it, or {elsewhere or 'give this run a `name`'}"
-            raise RunError(Problem(f"another process is running in `{directory}`", hint=hint)) from error
-        try:
-            yield
-        except OSError as error:
-            if error.errno not in DISK_FAULTS:
-                raise
-            raise RunError(
-                Problem(f"cannot write to `{directory}`: {error.strerror}", hint=workers.DISK_FULL_HINT)
-            ) from error
 
 
 def _place(places: Source, path: tuple[str, ...]) -> Place | None:

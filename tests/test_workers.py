@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from settled import plan_of
 
-from runner import planfile, supervise, workers
+from runner import holding, planfile, workers
 from runner.errors import Crashed, DataError, Halted, Interrupted, OutOfMemory, RunError
 from runner.recipe import Source
 from runner.workers import Signals, Stage, World
@@ -216,10 +216,22 @@ def test_a_worker_that_met_a_full_disk_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_a_directory_is_waited_for_a_while(tmp_path: Path) -> None:
+    with holding.alone(tmp_path / "run"):
+        with pytest.raises(RunError, match="another process is running in"), holding.alone(tmp_path / "run"):
+            pass
+        first = holding.alone(tmp_path / "other")
+        first.__enter__()
+        thread = threading.Timer(0.5, first.__exit__, (None, None, None))
+        thread.start()
+        with holding.alone(tmp_path / "other", patience=60.0):
+            thread.join()
+
+
 def test_a_full_disk_is_no_traceback_of_the_supervisor(tmp_path: Path) -> None:
     with (
         pytest.raises(RunError, match="cannot write to .*: No space left on device"),
-        supervise.alone(tmp_path / "run"),
+        holding.alone(tmp_path / "run"),
         open("/dev/full", "w", encoding="utf-8") as full,
     ):
         full.write("x")
