@@ -53,7 +53,7 @@ demo: .venv/installed $(MODEL) ## Train and score the demo's adapter on this mac
 test: .venv/installed $(MODEL) ## Run all tests
 	$(BIN)/pytest
 
-test-slurm: .venv/installed $(MODEL) ## Start a SLURM of two nodes here, and run jobs to every kind of end (root; about twenty minutes)
+test-slurm: .venv/installed $(MODEL) ## Start a SLURM of two nodes here, and run jobs to every kind of end (root; twenty minutes and more)
 	tests/slurm/cluster.sh install
 	$(BIN)/pytest tests/slurm
 

@@ -92,7 +92,7 @@ def test_a_time_limit_stops_it_in_time_and_the_same_command_goes_on(
 
 
 def test_an_evaluation_is_stopped_at_once(tiny_model: Path, tmp_path: Path) -> None:
-    asked = {"samples": 16, "max_new_tokens": 400, "metrics": ["loss", "exact_match"]}
+    asked = {"samples": 8, "max_new_tokens": 64, "metrics": ["loss", "exact_match"]}
     changes = {"dataset": {"evaluation": str(DEMO / "evaluation.jsonl")}, "training": {"max_steps": 1}}
     recipe = write_recipe(tmp_path, tiny_model, changes | {"evaluation": asked})
     process = start(recipe)

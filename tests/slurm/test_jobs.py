@@ -144,7 +144,10 @@ def test_an_array_trains_each_recipe(cluster: Cluster, here: Path, tiny_model: P
     for name in ("a", "b"):
         write_recipe(tmp_path, tiny_model, short).rename(tmp_path / f"{name}.yaml")
     job = cluster.submit(
-        tmp_path / "a.yaml", "--array=1-2", more=(str(tmp_path / "b.yaml"), "--", "--set", "training.seed=5")
+        tmp_path / "a.yaml",
+        "--array=1-2",
+        "--time=30",
+        more=(str(tmp_path / "b.yaml"), "--", "--set", "training.seed=5"),
     )
     first, second = (Job(f"{job.number}_{task}", tmp_path, cluster) for task in (1, 2))
     assert (first.end(), second.end()) == ("COMPLETED", "COMPLETED"), first.log()
