@@ -26,6 +26,7 @@ from runner.scores.metrics import GENERATED, LOWER_IS_BETTER
 
 PROBE_ROWS = 16  # whose loss is kept with each checkpoint, and compared when its adapter is read back
 GENERATED_LOGS = {f"eval_{name}" for name in GENERATED}  # as transformers calls metrics of held-out rows
+FEW, SUSPENDED = 5, 20.0  # after so many steps, one that takes so many times as long as any before was interrupted
 LOW_RANK = ("galore_", "apollo_")  # optimizers that have to be told which matrices to project
 
 logger = logging.getLogger(__name__)
@@ -245,6 +246,7 @@ class Reporter(TrainerCallback):
         self.step_ended: float | None = None
         self.longest = (0.0, 0.0, False)  # step, pause, whether a checkpoint was saved before
         self.saved = False
+        self.steps = 0
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.step_began = time.monotonic()
@@ -254,7 +256,10 @@ class Reporter(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.step_ended = time.monotonic()
         self.stepping += self.step_ended - self.step_began
-        self._pace(self.step_ended - self.step_began, 0.0)
+        took, longest = self.step_ended - self.step_began, self.longest[0]
+        self.steps += 1
+        # A process that a scheduler suspended has not become slower.
+        self._pace(longest if self.steps > FEW and took > SUSPENDED * longest else took, 0.0)
         if state.global_step == state.max_steps:
             control.should_log = True  # also where the last step is none of every so many
 
