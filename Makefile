@@ -13,10 +13,10 @@ INSTALL := $(PIP) install --quiet --quiet --no-deps
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup model demo test test-gpu lint format lock schema clean
+.PHONY: help setup model demo test test-gpu test-slurm lint format lock schema clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: .venv/installed ## Make .venv and install everything into it (about two minutes, 1.6 GB without CUDA)
 
@@ -56,6 +56,10 @@ test: .venv/installed $(MODEL) ## Run all tests
 test-gpu: .venv/installed $(MODEL) ## Run the tests that need an NVIDIA GPU
 	$(BIN)/pytest tests/gpu
 
+test-slurm: .venv/installed $(MODEL) ## Start a SLURM of two nodes here, and run jobs to every kind of end (root; twenty minutes and more)
+	tests/slurm/cluster.sh install
+	$(BIN)/pytest tests/slurm
+
 lint: .venv/installed ## Check style, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -63,6 +67,7 @@ lint: .venv/installed ## Check style, types and layers
 	$(BIN)/mypy rewards/*.py
 	$(BIN)/mypy --allow-subclassing-any benchmarks/*.py
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/shellcheck slurm/train.sbatch tests/slurm/cluster.sh
 
 format: .venv/installed ## Put the files into the house style
 	$(BIN)/ruff check --fix .

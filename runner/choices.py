@@ -91,6 +91,25 @@ def check_packages(settings: recipe.Recipe, machine: Machine) -> None:
         )
 
 
+def processes_here(processes: int, machine: Machine) -> int:
+    """How many of a run's processes each node starts. Raises `Conflict` where its nodes or devices cannot have them."""
+    here, uneven = divmod(processes, machine.nodes)
+    if uneven:
+        raise Conflict(
+            f"`deepspeed.processes` is {processes}, which {machine.nodes} nodes cannot share evenly",
+            ("deepspeed", "processes"),
+            "it counts the processes of all nodes; leave the key out to use every device of each",
+        )
+    if machine.devices and here > len(machine.devices):
+        where = "this machine has" if machine.nodes == 1 else f"{machine.nodes} nodes have"
+        raise Conflict(
+            f"`deepspeed.processes` is {processes}, and {where} {len(machine.devices) * machine.nodes} devices",
+            ("deepspeed", "processes"),
+            "one process takes one device; leave the key out to use them all",
+        )
+    return here
+
+
 def with_tokens(architecture: Architecture, tokens: int) -> Architecture:
     """The model's shape with so many new tokens."""
     matrices = 1 if architecture.tied else 2

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import io
 import json
 import os
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
 
     plan = _with_recipe(verbs.add_parser("plan", help="say what a run would do, and why"))
     plan.add_argument("--machine", metavar="NAME", help="plan for another machine: `h100:8`, `cpu:16:64`")
+    plan.add_argument("--nodes", type=int, default=1, metavar="N", help="plan for so many of these machines")
     plan.add_argument("--json", action="store_true", help="print the plan as JSON")
     plan.set_defaults(run=_plan)
 
@@ -80,6 +82,10 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(run=_check_rewards)
 
     train = _with_recipe(verbs.add_parser("train", help="train, evaluate, and push the adapter"))
+    train.add_argument("--time-limit", metavar="TIME", help="stop with a checkpoint before so long: `3h30m`")
+    train.add_argument("--nodes", type=int, metavar="N", help="how many machines train together")
+    train.add_argument("--node-rank", type=int, metavar="N", help="which of them this one is, from 0")
+    train.add_argument("--rendezvous", metavar="HOST:PORT", help="where node 0 listens, the same on all nodes")
     train.set_defaults(run=_train)
 
     push = verbs.add_parser("push", help="push a finished run's adapter again")
@@ -182,15 +188,18 @@ def _found(path: str, options: argparse.Namespace) -> str:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from runner import machine, planfile, supervise
+    from runner import guess, machine, planfile, supervise
 
     try:
         where = machine.here() if options.machine is None else machine.named(options.machine)
     except machine.UnknownMachine as error:
         hint = f"known devices: {', '.join(machine.KNOWN_DEVICES)}, and `cpu:CORES:GIB`; `h100:8` is eight of them"
         raise RecipeError(Problem(str(error), Place("--machine"), hint)) from error
+    if options.nodes < 1:
+        raise RecipeError(Problem(f"there is no plan for {options.nodes} nodes", Place("--nodes")))
+    where = dataclasses.replace(where, nodes=options.nodes)
     recipe, places = _recipe(options.recipe, options)
-    settled = supervise.settle(recipe, places, where, supervise.guess_rows(recipe))
+    settled = supervise.settle(recipe, places, where, guess.rows(recipe))
     if options.json:
         print(planfile.to_json(settled), end="")
     else:
@@ -263,19 +272,24 @@ def _check_rewards(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from runner import job_summary, show, supervise
+    from runner import job_summary, nodes, show, supervise, time_limit
 
     directory = None
+    limit = time_limit.find(options.time_limit, os.environ)
+    among = nodes.find(options.nodes, options.node_rank, options.rendezvous, os.environ)
     try:
         recipe, places = _recipe(options.recipe, options)
         directory = Path(recipe.output.directory) / recipe.name
         console = _console()
         for text in options.set:
             console.print(f"set on the command line: {text}", soft_wrap=True)
-        code = supervise.train(recipe, places, show.Watcher(console))
+        code = supervise.train(recipe, places, show.Watcher(console), among, limit)
+        if among.rank:
+            return code
         show.result(directory, console)
     except UserError as error:
-        job_summary.write(directory, error, os.environ)
+        if not among.rank:
+            job_summary.write(directory, error, os.environ)
         raise
     job_summary.write(directory, None, os.environ)
     return code

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 DONE = 0
 FAILED = 1
@@ -87,6 +88,14 @@ class OutOfMemory(RunError):
     exit_code = OUT_OF_MEMORY
 
 
+class Crashed(RunError):
+    """A process ended without a word of its own."""
+
+
+class Halted(RunError):
+    """Processes were ended, since another node could not go on."""
+
+
 class PushError(RunError):
     """The adapter is trained and safe on disk, and could not be pushed."""
 
@@ -97,6 +106,27 @@ class Interrupted(RunError):
     """The run was told to stop, and saved a checkpoint: the same command goes on from there."""
 
     exit_code = INTERRUPTED
+
+
+def packed(error: UserError) -> dict[str, Any]:
+    """An error as values of JSON, for another process."""
+    return {
+        "kind": type(error).__name__,
+        "problems": [asdict(problem) for problem in error.problems],
+        "total": error.total,
+    }
+
+
+def unpacked(values: Mapping[str, Any]) -> UserError:
+    """The error that `packed` made values of. Raises TypeError, KeyError or ValueError for others."""
+    kind = globals().get(values["kind"])
+    problems = [
+        Problem(str(each["message"]), Place(**each["place"]) if each["place"] else None, each["hint"])
+        for each in values["problems"]
+    ]
+    if not isinstance(kind, type) or not issubclass(kind, UserError) or not problems:
+        raise ValueError("not an error")
+    return kind(problems, int(values["total"]))
 
 
 def as_text(problem: Problem, colour: bool = False, label: str = "error") -> str:

@@ -20,7 +20,19 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from runner import evaluation_recipe, fetch, machine, planfile, rollouts, runfile, scoring, subject, supervise, workers
+from runner import (
+    evaluation_recipe,
+    fetch,
+    holding,
+    machine,
+    planfile,
+    rollouts,
+    runfile,
+    scoring,
+    subject,
+    supervise,
+    workers,
+)
 from runner.choices import Rows
 from runner.data.rows import shown
 from runner.errors import OutOfMemory, Place, Problem, RecipeError
@@ -56,7 +68,7 @@ def run(asked: Asked, watcher: Watcher) -> Path:
             watcher.say(f"getting {recipe.model.name} from the Hub, unless it is here")
         fetch.model(recipe.model)
         plan = replace(_plan(recipe, named, here, None), directory=str(directory.resolve()))
-        with supervise.alone(directory, elsewhere=ELSEWHERE):
+        with holding.alone(directory, elsewhere=ELSEWHERE):
             if _read(directory / SETTINGS) != _as_read(settings):
                 _forget_results(directory)
             runfile.write(directory / SETTINGS, json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
@@ -75,7 +87,7 @@ def _held_still(asked: Asked) -> Iterator[None]:
     if asked.output is not None or not subject.is_run(asked.subject):
         yield
         return
-    with supervise.alone(Path(asked.subject), shared=True, elsewhere=ELSEWHERE):
+    with holding.alone(Path(asked.subject), shared=True, elsewhere=ELSEWHERE):
         yield
 
 

@@ -64,6 +64,7 @@ class Machine:
     here: bool = True  # False: described by a name, not found
     missing: frozenset[str] = frozenset()  # optional modules that cannot be imported
     vllm_for_cpus: bool = False  # the package vllm is one of its builds for CPUs
+    nodes: int = 1  # machines of this kind that train together
 
 
 class UnknownMachine(ValueError):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from runner import choices, memory, microbatch, recipe, steps
 from runner.architecture import Architecture
-from runner.choices import Batch, Choice, Conflict, Rows
+from runner.choices import Batch, Choice, Rows
 from runner.machine import Machine
 from runner.memory import Load, Memory
 
@@ -25,7 +25,8 @@ class Plan:
     device: str  # cpu | cuda
     device_name: str
     device_memory: int  # bytes a process may use
-    processes: int
+    nodes: int  # machines that train together
+    processes: int  # on all nodes
     batch: Batch
     max_length: Choice
     precision: Choice
@@ -41,20 +42,20 @@ class Plan:
     steps: steps.Steps | None
     memory: Memory | None
 
+    @property
+    def processes_here(self) -> int:
+        """How many of the processes each node starts."""
+        return self.processes // self.nodes
+
 
 def make(
     settings: recipe.Recipe, machine: Machine, architecture: Architecture | None = None, rows: Rows | None = None
 ) -> Plan:
     """Settle the run. Raises `Conflict` where the machine cannot do what the recipe asks for."""
     device = "cuda" if machine.devices else "cpu"
-    processes = settings.deepspeed.processes or max(len(machine.devices), 1)
-    if machine.devices and processes > len(machine.devices):
-        raise Conflict(
-            f"`deepspeed.processes` is {processes}, and this machine has {len(machine.devices)} devices",
-            ("deepspeed", "processes"),
-            "one process takes one device; leave the key out to use them all",
-        )
-    used = machine.devices[:processes]
+    processes = settings.deepspeed.processes or max(len(machine.devices), 1) * machine.nodes
+    here = choices.processes_here(processes, machine)
+    used = machine.devices[:here]
     sizes = choices.with_completions(settings.grpo, rows)
     choices.check_packages(settings, machine)
     precision = choices.precision(settings, machine, used)
@@ -68,7 +69,7 @@ def make(
     if architecture and settings.model.add_tokens:
         architecture = choices.with_tokens(architecture, len(settings.model.add_tokens))
     trainable = choices.trainable(settings.adapter, architecture) if architecture else 0
-    device_memory = min((device.memory for device in used), default=machine.memory // processes)
+    device_memory = min((device.memory for device in used), default=machine.memory // here)
     engine = choices.engine(settings, machine)
     taken = memory.VLLM_SHARE if engine is not None and engine.value == "vllm" else 0.0
     longest = int(length.value)
@@ -121,6 +122,7 @@ def make(
         device=device,
         device_name=used[0].name if used else f"CPU, {machine.cores} cores",
         device_memory=device_memory,
+        nodes=machine.nodes,
         processes=processes,
         batch=batch,
         max_length=length,

@@ -20,7 +20,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from runner import fetch, machine, planfile, rollouts, runfile, scoring, spread, supervise, workers
+from runner import fetch, holding, machine, planfile, rollouts, runfile, scoring, spread, supervise, workers
 from runner.data import completions
 from runner.data.completions import Answer
 from runner.errors import Place, Problem, RecipeError, RunError
@@ -116,7 +116,7 @@ def _checked(
     """
     confinement.protect_from_rewards()
     printed: dict[str, list[str]] = {}
-    with supervise.alone(directory):
+    with holding.alone(directory):
         if any(reward.requirements or reward.requirements_file for reward in recipe.rewards):
             watcher.say("installing what the rewards require, unless it is there")
         for name in (rollouts.COMPLETIONS, rollouts.REWARDS):

@@ -22,7 +22,10 @@ Tell = Callable[[dict[str, Any]], None]
 
 
 def pool(recipe: Recipe, directory: Path, processes: int, rank: int, tell: Tell) -> Pool:
-    """The pool of one trainer process. Raises UserError with every fault of every reward that cannot be run."""
+    """The pool of one trainer process, of `processes` on this node.
+
+    Raises UserError with every fault of every reward that cannot be run.
+    """
     assert recipe.grpo is not None
     workers = recipe.grpo.reward_workers or max(machine.cores() // processes, 1)
     most = recipe.grpo.max_faults_in_a_row

@@ -41,6 +41,8 @@ def plan(settled: Plan, console: Console) -> None:
         _row(console, "pushes to", f"{recipe.output.hub.repository} ({recipe.output.hub.revision})")
     _section(console, "machine")
     _row(console, "device", settled.device_name, f"{settled.device_memory / GIB:.0f} GiB a process")
+    if settled.nodes > 1:
+        _row(console, "nodes", settled.nodes, f"{settled.processes_here} processes on each")
     _row(console, "processes", settled.processes)
     _choice(console, "ZeRO stage", settled.zero_stage)
     _choice(console, "precision", settled.precision)

@@ -6,18 +6,16 @@ end goes on from there, or says that nothing is left to do.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import importlib.metadata
 import json
-import math
 import os
 import platform
 import subprocess
+import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +25,22 @@ from runner import (
     checkpoint,
     continued,
     fetch,
+    follow,
     machine,
-    microbatch,
     planfile,
     runfile,
     scoring,
     sharding,
+    time_limit,
     trackers,
     workers,
 )
 from runner import plan as plans
-from runner.choices import Conflict, Rows, max_length
-from runner.data import dataset, documents
-from runner.data.examples import Document, Example, Instruction, Question
+from runner.choices import Conflict, Rows
 from runner.doctor import examination, finding, needs
 from runner.errors import (
     DONE,
+    Halted,
     Interrupted,
     Place,
     Problem,
@@ -52,17 +50,19 @@ from runner.errors import (
     UserError,
     listed,
 )
+from runner.holding import alone
 from runner.hub import repository, result_card
+from runner.lead import Lead
+from runner.nodes import Nodes
 from runner.plan import Plan
 from runner.reading.source import Source, closest
 from runner.recipe import Hub, Recipe
 from runner.rewards import confinement
 from runner.show import Watcher
-from runner.workers import Signals, Stage
+from runner.time_limit import Limit, Pace
+from runner.workers import Signals, Stage, World
 
-CHARACTERS_A_TOKEN = 3.0  # before the tokenizer has been loaded; English has about four
-TEMPLATE_TOKENS = 32  # that a chat template adds to a row, where nobody has counted them yet
-DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+ENDING = 300.0  # seconds that an earlier start of a job may still hold its directory
 PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed", "accelerate", "datasets", "huggingface-hub")
 
 
@@ -80,43 +80,55 @@ def settle(recipe: Recipe, places: Source, where: machine.Machine, rows: Rows | 
         raise RecipeError(Problem(conflict.message, _place(places, conflict.path), conflict.hint)) from conflict
 
 
-def guess_rows(recipe: Recipe) -> Rows:
-    """How many rows the data has, and a cautious guess at the tokens of the longest. Raises DataError."""
-    if recipe.task == "continued_pretraining":
-        return _guess_rows_of_text(recipe)
-    data = dataset.read(recipe.dataset, recipe.training.seed)
-    lengths = [_guessed_tokens(sample.example) for sample in data.train]
-    longest = max((*lengths, *(_guessed_tokens(sample.example) for sample in data.evaluation)), default=0)
-    return Rows(len(data.train), len(data.evaluation), longest, microbatch.quantiles(lengths))
+def train(
+    recipe: Recipe, places: Source, watcher: Watcher, nodes: Nodes | None = None, limit: Limit | None = None
+) -> int:
+    """Carry a recipe out, from wherever an earlier run of it ended. Raises UserError with its own exit code.
 
-
-def _guess_rows_of_text(recipe: Recipe) -> Rows:
-    """The rows that documents make when they are laid end to end, by the length that the recipe or the model says."""
-    found = documents.survey(recipe.dataset, recipe.training.seed)
-    shape = architecture.read(recipe.model.name, recipe.model.revision)
-    length = int(max_length(recipe, shape).value)
-    rows = {
-        split: math.ceil(characters / CHARACTERS_A_TOKEN / length) for split, characters in found.characters.items()
+    On a node that is not the first of several, its share of the training is done, and all else waited for.
+    """
+    nodes = nodes or Nodes()
+    facts = {
+        "versions": _versions(),
+        "recipe": _comparable(asdict(recipe)) | {"output": recipe.output.directory},
+        "devices": [[device.name, device.memory] for device in machine.here().devices],
     }
-    longest = min(length, math.ceil(sum(found.characters.values()) / CHARACTERS_A_TOKEN))
-    if recipe.training.packing == "document":
-        rows = {split: max(rows[split], found.documents[split]) for split in rows}
-        longest = min(length, math.ceil(found.longest / CHARACTERS_A_TOKEN))
-    return Rows(rows["train"], rows["evaluation"], longest, (longest,))
+    if nodes.rank:
+        return follow.run(recipe, nodes, facts, watcher.say)
+    signals = Signals()
+    with Lead(nodes, facts, signals, watcher.say) as lead:
+        lead.gather()
+        return _train(recipe, places, watcher, Session(signals, lead, nodes, limit))
 
 
-def train(recipe: Recipe, places: Source, watcher: Watcher) -> int:
-    """Carry a recipe out, from wherever an earlier run of it ended. Raises UserError with its own exit code."""
+@dataclass(frozen=True)
+class Session:
+    """What a run is told by while it goes on: signals, other nodes, the clock."""
+
+    signals: Signals
+    lead: Lead
+    nodes: Nodes
+    limit: Limit | None
+    pace: Pace = field(default_factory=Pace)
+
+    def machine(self) -> machine.Machine:
+        """Where the run takes place."""
+        return replace(machine.here(), nodes=self.nodes.count)
+
+
+def _train(recipe: Recipe, places: Source, watcher: Watcher, session: Session) -> int:
     if not Path(recipe.model.name).exists():
         watcher.say(f"getting {recipe.model.name} from the Hub, unless it is here")
-    fetch.model(recipe.model)
-    where = machine.here()
+    with session.signals.raised():
+        fetch.model(recipe.model)
+    where = session.machine()
     plan = settle(recipe, places, where, None)
     trackers.check(recipe.tracking, os.environ, Path.cwd(), machine.importable, lambda path: _place(places, path))
     directory = Path(plan.directory)
-    signals = Signals()
     confinement.protect_from_rewards()
-    with alone(directory):
+    # A job that SLURM has started again may find its predecessor still ending, such as a container or on a lost node.
+    patience = ENDING if os.environ.get("SLURM_RESTART_COUNT") else 0.0
+    with alone(directory, patience=patience), ExitStack() as stack:
         before = runfile.read(directory)
         _check_same(before, plan.recipe, directory)
         target = asdict(recipe.output.hub) if recipe.output.hub else None
@@ -128,12 +140,29 @@ def train(recipe: Recipe, places: Source, watcher: Watcher) -> int:
         if before.get("status") not in ("done", "not_pushed"):
             for line in _surroundings(plan, where):
                 watcher.say(line)
-            _run(plan, places, directory, signals, watcher)
+            _keep_time(plan, before, session, watcher, stack)
+            _run(plan, places, directory, session, watcher)
         if recipe.output.hub:
             result_card.write(plan, directory, os.environ)  # it names the repository
             _push(recipe.output.hub, directory, watcher)
         runfile.update(directory, status="done", exit_code=DONE)
     return DONE
+
+
+def _keep_time(plan: Plan, before: Mapping[str, Any], session: Session, watcher: Watcher, stack: ExitStack) -> None:
+    """Have the run told to stop before its limit, by what it measures and an earlier session has measured."""
+    limit, pace = session.limit, session.pace
+    pace.boundary = plan.recipe.grpo.num_iterations if plan.recipe.grpo else 1
+    pace.parameters = plan.trainable or 0
+    pace.remember(before.get("pace"))
+    if limit is None:
+        return
+    pace.training = before.get("status") not in ("evaluating", "pushing")
+    time_limit.check(limit, pace)
+    watcher.say(f"time: stops by itself before {limit.name} is over")
+    over = threading.Event()
+    threading.Thread(target=time_limit.watch, args=(limit, pace, session.signals.stop, over), daemon=True).start()
+    stack.callback(over.set)
 
 
 def _surroundings(plan: Plan, where: machine.Machine) -> list[str]:
@@ -158,20 +187,7 @@ def push(directory: Path, recipe_of: Mapping[str, Any], watcher: Watcher) -> Non
     watcher.say(f"{'nothing new to push' if pushed.unchanged else 'pushed'}: {pushed.url}")
 
 
-def _guessed_tokens(example: Example) -> int:
-    if isinstance(example, Instruction):
-        characters = len(example.prompt) + len(example.completion)
-    elif isinstance(example, Question):
-        turns = [example.prompt] if isinstance(example.prompt, str) else [turn.content for turn in example.prompt]
-        characters = sum(map(len, turns))
-    elif isinstance(example, Document):
-        characters = len(example.text)
-    else:
-        characters = sum(len(message.content) for message in example.messages)
-    return math.ceil(characters / CHARACTERS_A_TOKEN) + TEMPLATE_TOKENS
-
-
-def _run(plan: Plan, places: Source, directory: Path, signals: Signals, watcher: Watcher) -> None:
+def _run(plan: Plan, places: Source, directory: Path, session: Session, watcher: Watcher) -> None:
     """Prepare, train, evaluate. Every end is written to `run.json` before it is raised."""
     runfile.update(
         directory,
@@ -186,7 +202,7 @@ def _run(plan: Plan, places: Source, directory: Path, signals: Signals, watcher:
     )
     runfile.write(directory / "recipe.yaml", "\n".join(places.lines))
     try:
-        plan = _stages(plan, places, directory, signals, watcher)
+        plan = _stages(plan, places, directory, session, watcher)
     except UserError as error:
         status = "interrupted" if isinstance(error, Interrupted) else "failed"
         problems = [problem.message for problem in error.problems]
@@ -197,34 +213,50 @@ def _run(plan: Plan, places: Source, directory: Path, signals: Signals, watcher:
     result_card.write(plan, directory, os.environ)
 
 
-def _stages(plan: Plan, places: Source, directory: Path, signals: Signals, watcher: Watcher) -> Plan:
+def _stages(plan: Plan, places: Source, directory: Path, session: Session, watcher: Watcher) -> Plan:
     """The three stages, each in processes of its own; gives the plan as it was carried out."""
     seen: dict[str, Any] = {}
 
     def note(event: dict[str, Any]) -> None:
         seen[event["event"]] = event
+        session.pace.note(event)
         watcher(event)
 
-    def stage(name: str, settled: Plan, processes: int) -> None:
+    lead = session.lead
+
+    def stage(name: str, settled: Plan, world: World | None = None) -> None:
+        session.pace.training = name == "train"
         runfile.write(directory / "plan.json", planfile.to_json(settled))
+        processes = settled.processes_here if name == "train" else 1
+        needed = lead.failed if name != "evaluate" else lambda: False  # what is trained needs no other node any more
         started = time.monotonic()
         try:
-            workers.run(Stage(name, processes, settled.device, directory), signals, note)
+            workers.run(Stage(name, processes, settled.device, directory, world), session.signals, note, needed)
         finally:
             timings = runfile.read(directory).get("timings", {})
             timings[name] = round(timings.get(name, 0.0) + time.monotonic() - started, 2)
-            runfile.update(directory, timings=timings)
+            runfile.update(directory, timings=timings, pace=session.pace.state)
 
+    def order(what: str, *files: str, **facts: Any) -> None:
+        if lead.others:
+            lead.order(what, directory=str(directory), sums=follow.sums(directory, files), **facts)
+
+    order("look", "recipe.yaml", "run.json")
+    lead.done()
     rewards = (*plan.recipe.rewards, *plan.recipe.evaluation.rewards)
     if any(reward.requirements or reward.requirements_file for reward in rewards):
         watcher.say("preparing: installing what the rewards require, unless it is there")
         scoring.install(plan.recipe, directory)
     watcher.say("preparing: reading the data, loading the tokenizer")
-    stage("prepare", plan, 1)
+    try:
+        stage("prepare", plan)
+    except Halted:
+        lead.done()  # which says whose fault it was
+        raise
     facts = seen["prepared"]
     longest = max(facts["train"]["longest"], facts["evaluation"]["longest"])
     rows = Rows(facts["train"]["rows"], facts["evaluation"]["rows"], longest, tuple(facts["lengths"]))
-    plan = settle(plan.recipe, places, machine.here(), rows)
+    plan = settle(plan.recipe, places, session.machine(), rows)
     if plan.recipe.training.early_stopping and not rows.evaluation:
         raise RecipeError(
             Problem(
@@ -234,13 +266,32 @@ def _stages(plan: Plan, places: Source, directory: Path, signals: Signals, watch
             )
         )
     runfile.update(directory, status="training", data=facts["data"])
+    runfile.write(directory / "plan.json", planfile.to_json(plan))
+    order("fetch", "plan.json", "prepared/prepared.json")
+    lead.done()
     watcher.say("training: loading the model")
-    stage("train", plan, plan.processes)
+    _train_everywhere(plan, session, order, stage)
     runfile.update(directory, status="evaluating", rewards=scoring.hashes(plan.recipe))
     watcher.say("evaluating: reading the adapter back")
-    stage("evaluate", plan, 1)
+    stage("evaluate", plan)
     runfile.update(directory, result=seen["reloaded"] | {"event": None})
     return plan
+
+
+def _train_everywhere(
+    plan: Plan, session: Session, order: Callable[..., None], stage: Callable[[str, Plan, World | None], None]
+) -> None:
+    """The training stage on all nodes. Raises the fault that ended it, wherever it was."""
+    world = None
+    if session.nodes.count > 1:
+        world = World(plan.processes, 0, session.nodes.host, workers.free_port(""))
+        order("train", "plan.json", "prepared/prepared.json", port=world.port)
+    own: UserError | None = None
+    try:
+        stage("train", plan, world)
+    except UserError as error:
+        own = error
+    session.lead.trained(own)
 
 
 def _push(target: Hub, directory: Path, watcher: Watcher) -> None:
@@ -276,39 +327,6 @@ def _comparable(recipe: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("file", "output", "tracking"):
         values.pop(key, None)
     return values
-
-
-@contextmanager
-def alone(directory: Path, shared: bool = False, elsewhere: str | None = None) -> Iterator[None]:
-    """Hold a run's directory: two processes must not write to it. Those that hold it `shared` may do so together.
-
-    `elsewhere` is what to do where it cannot be written to. Raises RunError where it cannot be had, and where its disk
-    turns out to be full while it is held.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = (directory / ".lock").open("w")
-    except OSError as error:
-        raise RunError(
-            Problem(
-                f"cannot write to `{directory}`: {error.strerror}",
-                hint=elsewhere or "set `output.directory` to a folder that this user may write to, and mount it",
-            )
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except OSError as error:
-            hint = f"wait for it, or {elsewhere or 'give this run a `name`'}"
-            raise RunError(Problem(f"another process is running in `{directory}`", hint=hint)) from error
-        try:
-            yield
-        except OSError as error:
-            if error.errno not in DISK_FAULTS:
-                raise
-            raise RunError(
-                Problem(f"cannot write to `{directory}`: {error.strerror}", hint=workers.DISK_FULL_HINT)
-            ) from error
 
 
 def _place(places: Source, path: tuple[str, ...]) -> Place | None:

@@ -40,7 +40,7 @@ def run(plan: Plan, stop_requested: Callable[[], bool]) -> bool:
         logger.info("training ended before, and its result is chosen")
         return True
     if plan.device == "cpu":
-        torch.set_num_threads(max(machine.cores() // plan.processes, 1))
+        torch.set_num_threads(max(machine.cores() // plan.processes_here, 1))
         # The shared-memory collectives would be compiled with g++ for minutes; gloo's are enough for an adapter.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_backend="gloo" if plan.device == "cpu" else "nccl", auto_mpi_discovery=False)

@@ -27,6 +27,7 @@ from runner.scores.metrics import BY_REWARDS, LOWER_IS_BETTER, needs_answers
 
 PROBE_ROWS = 16  # whose loss is kept with each checkpoint, and compared when its adapter is read back
 HELD_OUT = "eval_"  # before the name of a metric of held-out rows, as transformers has it
+FEW, SUSPENDED = 5, 20.0  # after so many steps, one that takes so many times as long as any before was interrupted
 LOW_RANK = ("galore_", "apollo_")  # optimizers that have to be told which matrices to project
 
 logger = logging.getLogger(__name__)
@@ -257,6 +258,11 @@ class Stopper(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.last_saved = time.monotonic()
+        # What came during an evaluation or a save need not wait for one step more.
+        if not state.global_step % self.boundary and state.global_step < state.max_steps:
+            (stop,) = _any_of((self.stop_requested(),), args.device)
+            if stop:
+                control.should_training_stop = self.stopped = True
 
 
 # The steps after the first up to the second, and what transformers logs of them -> what a task reports of them.
@@ -275,14 +281,35 @@ class Reporter(TrainerCallback):
         self.reported = self.step_began = time.monotonic()
         self.stepping = 0.0
         self.logged_step = 0
+        self.step_ended: float | None = None
+        self.longest = (0.0, 0.0, False)  # step, pause, whether a checkpoint was saved before
+        self.saved = False
+        self.steps = 0
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.step_began = time.monotonic()
+        if self.step_ended is not None:
+            self._pace(0.0, self.step_began - self.step_ended)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.stepping += time.monotonic() - self.step_began
+        self.step_ended = time.monotonic()
+        self.stepping += self.step_ended - self.step_began
+        took, longest = self.step_ended - self.step_began, self.longest[0]
+        self.steps += 1
+        # A process that a scheduler suspended has not become slower.
+        self._pace(longest if self.steps > FEW and took > SUSPENDED * longest else took, 0.0)
         if state.global_step == state.max_steps:
             control.should_log = True  # also where the last step is none of every so many
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.saved = True
+
+    def _pace(self, step: float, pause: float) -> None:
+        """Tell the longest step and the longest time between two, in which a run evaluates and saves, in seconds."""
+        longest = max(step, self.longest[0]), max(pause, self.longest[1]), self.saved
+        if longest != self.longest:
+            self.longest = longest
+            self.tell({"event": "pace", **dict(zip(("step", "pause", "saved"), longest, strict=True))})
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.reported, self.logged_step = time.monotonic(), state.global_step

@@ -1,6 +1,6 @@
 """The main path right of the torch line: one stage of a settled plan, in one process of possibly several.
 
-    python -m runner.worker prepare|hold_out|rehearse|train|evaluate|score|reply plan.json
+    python -m runner.worker prepare|hold_out|rehearse|locate|train|evaluate|score|reply plan.json
 
 The supervisor starts it with RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set. A fault that a person can
 put right is written to the file that TUNESMITH_FAULT names, and the process exits with the fault's own code.
@@ -16,12 +16,12 @@ from pathlib import Path
 from types import FrameType
 
 from runner import planfile, trackers
-from runner.errors import INTERRUPTED, Interrupted, OutOfMemory, Problem, UserError
+from runner.errors import INTERRUPTED, Interrupted, OutOfMemory, Problem, UserError, packed
 from runner.plan import Plan
 from runner.rewards import confinement
 
 FAULT = "TUNESMITH_FAULT"  # environment variable: the file to write a fault to
-AT_ONCE = ("hold_out", "score")  # stages that are stopped wherever they are
+AT_ONCE = ("hold_out", "evaluate", "score")  # stages that are stopped wherever they are
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
@@ -82,6 +82,10 @@ def _run(stage: str, plan: Plan, stop: Stop) -> None:
         from runner import rehearse
 
         rehearse.run(plan)
+    elif stage == "locate":
+        from runner import model
+
+        model.locate(plan.recipe.model)
     elif stage == "train":
         os.environ.update(trackers.environment(plan.recipe.tracking, Path(plan.directory), os.environ))
 
@@ -112,14 +116,7 @@ def _write_fault(error: UserError) -> None:
 
         print(errors.report(error), file=sys.stderr)
         return
-    from dataclasses import asdict
-
-    fault = {
-        "kind": type(error).__name__,
-        "problems": [asdict(problem) for problem in error.problems],
-        "total": error.total,
-    }
-    Path(name).write_text(json.dumps(fault), encoding="utf-8")
+    Path(name).write_text(json.dumps(packed(error)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -14,14 +14,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, TextIO
 
 from runner import errors, machine, trackers
-from runner.errors import Interrupted, OutOfMemory, Place, Problem, RunError, UserError
+from runner.errors import Crashed, Halted, Interrupted, OutOfMemory, Place, Problem, RunError, UserError
 
 GRACE = 20.0  # seconds that the other processes get to end after one has failed
 DISK_FULL = "No space left on device"
@@ -33,7 +33,6 @@ LOG_LINES = 12  # of a failed worker's log, shown with its fault
 # program uses the cores, threads then spin away the time that they wait for (`benchmarks/shared_cores.py`).
 SPINS = "30000"
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-ENDS = [-number for number in FORWARDED]  # the exit codes of processes that these signals ended
 # The libraries ask the outside for nothing that the recipe does not name, and print no progress bars into the logs.
 QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -49,34 +48,83 @@ QUIET = {
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One stage of a run: its name, how many processes it takes, and where they write."""
+class World:
+    """The processes of a stage over all nodes, and where they meet. `first` is the rank of this node's first one."""
 
-    name: str  # prepare | hold_out | rehearse | train | evaluate | score | reply
+    processes: int
+    first: int
+    address: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a run: its name, how many processes it takes here, and where they write."""
+
+    name: str  # prepare | hold_out | rehearse | locate | train | evaluate | score | reply
     processes: int
     device: str  # cpu | cuda
     directory: Path
+    world: World | None = None  # None: there is no other node
+
+    @property
+    def ranks(self) -> range:
+        """The ranks of the processes that are started here."""
+        first = self.world.first if self.world else 0
+        return range(first, first + self.processes)
+
+    @property
+    def everywhere(self) -> int:
+        """How many processes there are on all nodes."""
+        return self.world.processes if self.world else self.processes
 
 
 class Signals:
-    """The signals that the supervisor was sent, passed on to the workers that run."""
+    """What told the run to stop, passed on to the workers that run. `reason` is a sentence's beginning."""
 
     def __init__(self) -> None:
-        self.received: signal.Signals | None = None
+        self.reason: str | None = None
+        self.number = signal.SIGTERM
+        self._raises = False
         self.workers: list[subprocess.Popen[bytes]] = []
         for number in FORWARDED:
-            signal.signal(number, self._forward)
+            signal.signal(number, lambda number, frame: self._received(signal.Signals(number)))
 
-    def _forward(self, number: int, frame: FrameType | None) -> None:
-        self.received = signal.Signals(number)
+    def stop(self, reason: str, number: signal.Signals = signal.SIGUSR1) -> None:
+        """Tell the workers to stop, and those that are still to be started; the first reason is what is said of it."""
+        self.number = number
+        self.reason = self.reason or reason
+        self.pass_on()
+
+    @contextmanager
+    def raised(self) -> Iterator[None]:
+        """Work of the supervisor's own, which a signal ends: it raises Interrupted."""
+        self._raises = True
+        try:
+            yield
+        finally:
+            self._raises = False
+
+    def pass_on(self) -> None:
+        """Send the workers what was received."""
         for worker in self.workers:
             if worker.poll() is None:
-                # A Python that starts up turns SIGINT into a traceback, and SIGTERM into nothing but its end.
-                worker.send_signal(signal.SIGTERM if number == signal.SIGINT else number)
+                worker.send_signal(self.number)
+
+    def _received(self, number: signal.Signals) -> None:
+        # A Python that starts up turns SIGINT into a traceback, and SIGTERM into nothing but its end.
+        self.stop(f"stopped by {number.name}", signal.SIGTERM if number == signal.SIGINT else number)
+        if self._raises:
+            raise Interrupted(Problem(f"{self.reason}; run the same command again to go on"))
 
 
-def run(stage: Stage, signals: Signals, on_event: Callable[[dict[str, Any]], None]) -> None:
-    """Run one stage to its end.
+def run(
+    stage: Stage,
+    signals: Signals,
+    on_event: Callable[[dict[str, Any]], None],
+    elsewhere: Callable[[], bool] = lambda: False,
+) -> None:
+    """Run one stage to its end on this node; `elsewhere` says whether another node cannot go on, which ends this one.
 
     Raises the fault that a worker reported, Interrupted, OutOfMemory, or RunError with the end of the log of the
     worker that failed first.
@@ -84,30 +132,38 @@ def run(stage: Stage, signals: Signals, on_event: Callable[[dict[str, Any]], Non
     logs = stage.directory / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     reading, writing = os.pipe()
-    port = _free_port()
+    port = stage.world.port if stage.world else free_port()
     workers: list[subprocess.Popen[bytes]] = []
-    for rank in range(stage.processes):
+    for rank in stage.ranks:
         fault = _fault_file(logs, stage, rank)
         fault.unlink(missing_ok=True)
         with _log_file(logs, stage, rank).open("ab") as log:
             workers.append(_start(stage, rank, port, writing if rank == 0 else None, fault, log))
     signals.workers = workers
-    if signals.received is not None:  # it came while they were being started
-        signals._forward(signals.received, None)
+    if signals.reason is not None:  # it came while they were being started
+        signals.pass_on()
     os.close(writing)
     listener = threading.Thread(target=_listen, args=(reading, on_event), daemon=True)
     listener.start()
-    first_failed = _wait(workers)
+    first_failed, halted = _wait(workers, stage, signals, elsewhere)
     listener.join(timeout=GRACE)
     signals.workers = []
+    if halted:
+        raise Halted(Problem(f"`{stage.name}` was ended here, since another node could not go on"))
     if first_failed is not None:
         code = workers[first_failed].returncode
-        reported = _fault_file(logs, stage, first_failed).exists()
-        # A worker that is told to stop before it can listen dies of the signal itself.
-        if reported or signals.received is None or code not in (errors.INTERRUPTED, *ENDS):
-            raise _fault(stage, first_failed, code, logs)
-    if signals.received is not None and (first_failed is not None or stage.name != "train"):
-        raise Interrupted(Problem(f"stopped by {signals.received.name}; run the same command again to go on"))
+        rank = stage.ranks[first_failed]
+        reported = _fault_file(logs, stage, rank).exists()
+        # A worker that is told to stop before it can listen dies of the signal itself, and a late one is killed.
+        if reported or signals.reason is None or code not in (errors.INTERRUPTED, *_ends(stage)):
+            fault_found = _fault(stage, rank, code, logs)
+            if isinstance(fault_found, Interrupted):
+                reason = signals.reason or "told to stop"
+                sentence = f"{reason}, after the run had saved a checkpoint; run the same command again to go on"
+                raise Interrupted(Problem(sentence)) from fault_found
+            raise fault_found
+    if signals.reason is not None and (first_failed is not None or stage.name != "train"):
+        raise Interrupted(Problem(f"{signals.reason}; run the same command again to go on"))
 
 
 @dataclass(frozen=True)
@@ -135,7 +191,7 @@ def begin(stage: Stage, events: int) -> Running:
     logs = stage.directory / "logs"
     with _log_file(logs, stage, 0).open("ab") as log:
         fault = _fault_file(logs, stage, 0)
-        return Running(stage, _start(stage, 0, _free_port(), events, fault, log, subprocess.PIPE))
+        return Running(stage, _start(stage, 0, free_port(), events, fault, log, subprocess.PIPE))
 
 
 def _start(
@@ -146,10 +202,10 @@ def _start(
         | QUIET
         | {
             "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": str(stage.processes),
+            "LOCAL_RANK": str(stage.ranks.index(rank)),
+            "WORLD_SIZE": str(stage.everywhere),
             "LOCAL_WORLD_SIZE": str(stage.processes),
-            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_ADDR": stage.world.address if stage.world else "127.0.0.1",
             "MASTER_PORT": str(port),
             "TUNESMITH_FAULT": str(fault),
         }
@@ -187,27 +243,43 @@ def _listen(descriptor: int, on_event: Callable[[dict[str, Any]], None]) -> None
             on_event(event)
 
 
-def _wait(workers: list[subprocess.Popen[bytes]]) -> int | None:
-    """Wait for all workers; the rank that failed first, or None. One failure ends the others."""
+def _wait(
+    workers: list[subprocess.Popen[bytes]], stage: Stage, signals: Signals, elsewhere: Callable[[], bool]
+) -> tuple[int | None, bool]:
+    """Wait for all workers: which of them failed first, or None, and whether they were ended for another node's sake.
+
+    One failure ends the others.
+    """
     first_failed: int | None = None
     deadline: float | None = None
+    ending = halted = False
     while any(worker.poll() is None for worker in workers):
         if first_failed is None:
-            first_failed = next((rank for rank, worker in enumerate(workers) if worker.poll()), None)
-            if first_failed is not None:
-                deadline = time.monotonic() + GRACE
-                stopped = workers[first_failed].returncode == errors.INTERRUPTED
-                for worker in workers if not stopped else ():
-                    if worker.poll() is None:
-                        worker.terminate()
+            first_failed = next((number for number, worker in enumerate(workers) if worker.poll()), None)
+        failed = first_failed is not None and workers[first_failed].returncode != errors.INTERRUPTED
+        if not ending and (failed or elsewhere()):
+            ending, halted = True, not failed
+            for worker in workers:
+                if worker.poll() is None:
+                    worker.terminate()
+        # The others of a training save their checkpoint together; what has none to save gets no longer to end.
+        if deadline is None and (
+            ending or first_failed is not None or (signals.reason is not None and stage.name != "train")
+        ):
+            deadline = time.monotonic() + GRACE
         if deadline is not None and time.monotonic() > deadline:
             for worker in workers:
                 if worker.poll() is None:
                     worker.kill()
         time.sleep(0.05)
     if first_failed is None:
-        first_failed = next((rank for rank, worker in enumerate(workers) if worker.returncode), None)
-    return first_failed
+        first_failed = next((number for number, worker in enumerate(workers) if worker.returncode), None)
+    return first_failed, halted
+
+
+def _ends(stage: Stage) -> list[int]:
+    """The exit codes of processes that a signal to stop ended."""
+    return [-number for number in FORWARDED] + ([-signal.SIGKILL] if stage.name != "train" else [])
 
 
 def _fault(stage: Stage, rank: int, code: int, logs: Path) -> UserError:
@@ -215,11 +287,11 @@ def _fault(stage: Stage, rank: int, code: int, logs: Path) -> UserError:
     fault = _fault_file(logs, stage, rank)
     if fault.exists():
         try:
-            return _reported(json.loads(fault.read_text(encoding="utf-8")))
+            return errors.unpacked(json.loads(fault.read_text(encoding="utf-8")))
         except ValueError:  # the disk was full when it was written
             fault.unlink()
     log = _log_file(logs, stage, rank)
-    where = f"process {rank} of {stage.processes}" if stage.processes > 1 else "the process"
+    where = f"process {rank} of {stage.everywhere}" if stage.everywhere > 1 else "the process"
     if code == -signal.SIGKILL:
         return OutOfMemory(
             Problem(
@@ -232,19 +304,9 @@ def _fault(stage: Stage, rank: int, code: int, logs: Path) -> UserError:
     if any(DISK_FULL in line for line in lines):
         return RunError(Problem(f"the disk was full while {where} ran `{stage.name}`", Place(str(log)), DISK_FULL_HINT))
     shown = "\n".join(f"  | {line}" for line in lines)
-    return RunError(
+    return Crashed(
         Problem(f"{where} {ended} while it ran `{stage.name}`; the end of its log:\n{shown}", Place(str(log)))
     )
-
-
-def _reported(fault: dict[str, Any]) -> UserError:
-    problems = [
-        Problem(each["message"], Place(**each["place"]) if each["place"] else None, each["hint"])
-        for each in fault["problems"]
-    ]
-    kind = getattr(errors, fault["kind"], RunError)
-    error: UserError = kind(problems, fault["total"])
-    return error
 
 
 def _fault_file(logs: Path, stage: Stage, rank: int) -> Path:
@@ -255,9 +317,9 @@ def _log_file(logs: Path, stage: Stage, rank: int) -> Path:
     return logs / f"{stage.name}-{rank}.log"
 
 
-def _free_port() -> int:
-    """A port for the workers to meet at, on the loopback interface."""
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port for the workers to meet at, on the interface with this address, or on all with an empty one."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port

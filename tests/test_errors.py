@@ -152,3 +152,16 @@ def test_any_problem_can_be_shown(
     assert len(errors.report(error, "github").splitlines()) == 1
     assert json.loads(errors.report(error, "json"))["file"] == file
     assert len(errors.report(error, "json").splitlines()) == 1
+
+
+def test_an_error_goes_to_another_process_and_back() -> None:
+    error = errors.OutOfMemory([Problem("a", Place("f", 3, 2), "h"), Problem("b")], 9)
+    back = errors.unpacked(json.loads(json.dumps(errors.packed(error))))
+    assert type(back) is errors.OutOfMemory and (back.problems, back.total) == (error.problems, 9)
+
+
+@pytest.mark.parametrize("kind", ["Exception", "Place", "json", "", 3])
+def test_what_is_no_error_is_not_taken_for_one(kind: object) -> None:
+    values = {"kind": kind, "problems": [{"message": "a", "place": None, "hint": None}], "total": 1}
+    with pytest.raises((ValueError, TypeError, KeyError)):
+        errors.unpacked(values)

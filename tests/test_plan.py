@@ -368,3 +368,25 @@ def test_an_optimizer_that_needs_float32(optimizer: str) -> None:
     assert plan_of(f"training.optimizer={optimizer}", "model.dtype=float32").zero_stage.value == 0
     with pytest.raises(Conflict, match="DeepSpeed copies bfloat16 ones"):
         plan_of(f"training.optimizer={optimizer}", "model.dtype=bfloat16")
+
+
+def test_the_devices_of_all_nodes_train() -> None:
+    two = replace(machine.named("h100:8"), nodes=2)
+    settled = plan_of("training.batch_size=64", where=two, shape=LLAMA_8B)
+    assert (settled.nodes, settled.processes, settled.processes_here, settled.batch.processes) == (2, 16, 8, 16)
+    assert settled.batch.micro * settled.batch.accumulation * 16 == 64
+    some = plan_of("training.batch_size=64", "deepspeed.processes=4", where=two, shape=LLAMA_8B)
+    assert (some.processes, some.processes_here) == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("processes", "message"),
+    [(3, "`deepspeed.processes` is 3, which 2 nodes cannot share"), (18, "is 18, and 2 nodes have 16 devices")],
+)
+def test_processes_that_nodes_cannot_have(processes: int, message: str) -> None:
+    with pytest.raises(Conflict, match=message):
+        plan_of(
+            "training.batch_size=36",
+            f"deepspeed.processes={processes}",
+            where=replace(machine.named("h100:8"), nodes=2),
+        )

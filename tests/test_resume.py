@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import SECONDS, events, run_of, tunesmith, write_recipe
+from runs import DEMO, SECONDS, events, run_of, tunesmith, write_recipe
+
+from runner import runfile, workers
 
 pytestmark = pytest.mark.slow
 
@@ -69,6 +72,41 @@ def test_a_signal_saves_and_the_same_command_goes_on(whole: Path, tiny_model: Pa
     assert f"going on from step {stopped_at} of 40" in again.out
     assert [event["step"] for event in events(run_of(recipe))] == list(range(1, 41))
     assert adapter(recipe) == adapter(whole)
+
+
+def test_a_time_limit_stops_it_in_time_and_the_same_command_goes_on(
+    whole: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    recipe = write_recipe(tmp_path, tiny_model, CHANGES)
+    begun = tunesmith("train", recipe, "--time-limit", "35s")
+    assert begun.code == 75 and " seconds before the time limit of `35s` is over; run the same" in begun.err, begun.err
+    assert json.loads((run_of(recipe) / "run.json").read_text())["status"] == "interrupted"
+    # With steps as slow as these, it has to stop as soon as it trains.
+    runfile.update(run_of(recipe), pace={"step": 40.0, "pause": 0.0, "saved": True})
+    never = tunesmith("train", recipe, "--time-limit", "80s")
+    assert never.code == 1 and "and a run stops 90 seconds before that is over" in never.err, never.err
+    stopped = tunesmith("train", recipe, "--time-limit", "1m35s")
+    assert stopped.code == 75 and "time: stops by itself before the time limit of `1m35s` is over" in stopped.out
+    assert tunesmith("train", recipe).code == 0
+    assert adapter(recipe) == adapter(whole)
+
+
+def test_an_evaluation_is_stopped_at_once(tiny_model: Path, tmp_path: Path) -> None:
+    asked = {"samples": 8, "max_new_tokens": 64, "metrics": ["loss", "exact_match"]}
+    changes = {"dataset": {"evaluation": str(DEMO / "evaluation.jsonl")}, "training": {"max_steps": 1}}
+    recipe = write_recipe(tmp_path, tiny_model, changes | {"evaluation": asked})
+    process = start(recipe)
+    deadline = time.monotonic() + SECONDS
+    while runfile.read(run_of(recipe)).get("status") != "evaluating":
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGUSR1)
+    began = time.monotonic()
+    output, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 75 and "stopped by SIGUSR1; run the same command again to go on" in output, output
+    assert time.monotonic() - began < workers.GRACE + 10
+    again = tunesmith("train", recipe)
+    assert again.code == 0, again.out + again.err
 
 
 def test_kill_9_costs_one_interval(whole: Path, tiny_model: Path, tmp_path: Path) -> None:

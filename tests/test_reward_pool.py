@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from reward_pools import hostile, pool
+from reward_pools import hostile, pool, processes_of
 
 from runner.errors import RunError, UserError
 from runner.rewards import answers, messages
@@ -60,6 +62,35 @@ def test_calls_run_at_once_and_no_more_than_the_workers(tmp_path: Path) -> None:
         starts = sorted(run.score(*"abcdefgh")["reward"].values)
     assert starts[3] - starts[0] < 0.08
     assert starts[4] - starts[0] >= 0.08
+
+
+def test_the_signal_before_the_end_of_a_job_costs_no_score(tmp_path: Path) -> None:
+    text = EACH.format("") + "(example['folder'] and open('begun', 'w').close())\n    time.sleep(2)\n    return 1"
+    slow = reward(tmp_path, "import time\n" + text, timeout=30.0)
+    with pool(tmp_path / "scratch", slow) as run:
+        sent: list[int] = []
+
+        def send() -> None:
+            while not list((tmp_path / "scratch").rglob("begun")):
+                time.sleep(0.01)
+            for process in processes_of(tmp_path / "scratch"):
+                os.kill(process, signal.SIGUSR1)  # as SLURM does: to every process
+                sent.append(process)
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        scores = run.score("x", folder="yes")
+        thread.join()
+        assert scores["reward"].values == [1] and len(sent) >= 2 and run.events == []
+
+
+def test_a_function_can_end_what_it_has_forked(tmp_path: Path) -> None:
+    text = "import os, signal, time\n" + EACH.format("") + (
+        "other = os.fork()\n    if not other:\n        time.sleep(60)\n        os._exit(0)\n"
+        "    os.kill(other, signal.SIGTERM)\n    return os.WTERMSIG(os.waitpid(other, 0)[1])"
+    )  # fmt: skip
+    with pool(tmp_path / "scratch", reward(tmp_path, text, timeout=30.0)) as run:
+        assert run.score("x")["reward"].values == [signal.SIGTERM], run.events
 
 
 def test_a_slow_function_does_not_hold_up_another(tmp_path: Path) -> None:

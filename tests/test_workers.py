@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from settled import plan_of
 
-from runner import planfile, supervise, workers
-from runner.errors import DataError, Interrupted, OutOfMemory, RunError
+from runner import holding, planfile, workers
+from runner.errors import Crashed, DataError, Halted, Interrupted, OutOfMemory, RunError
 from runner.recipe import Source
-from runner.workers import Signals, Stage
+from runner.workers import Signals, Stage, World
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_an_end_without_a_word_shows_the_log(tmp_path: Path, signals: Signals, m
     assert problem.message.startswith("the process ended with code 1 while it ran `prepare`; the end of its log:\n  | ")
     assert "FileNotFoundError" in problem.message and "a file of the person" not in problem.message
     assert problem.place is not None and problem.place.file == str(tmp_path / "logs" / "prepare-0.log")
-    assert type(caught.value) is RunError and caught.value.exit_code == 1
+    assert type(caught.value) is Crashed and caught.value.exit_code == 1
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -136,8 +136,9 @@ def test_a_signal_before_the_worker_listens_interrupts_the_run(
 
 
 def test_a_signal_to_a_worker_that_listens_interrupts_the_run_when_the_stage_is_done(
-    tmp_path: Path, signals: Signals, tokenizer: Any
+    tmp_path: Path, signals: Signals, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(workers, "GRACE", 300.0)  # a busy machine imports slowly
     tokenizer.save_pretrained(tmp_path / "model")
     events: list[dict[str, Any]] = []
 
@@ -163,6 +164,47 @@ def test_a_signal_that_came_before_a_stage_stops_it(tmp_path: Path, signals: Sig
         workers.run(stage(tmp_path, rows=""), signals, nothing)
 
 
+def test_a_signal_ends_what_the_supervisor_does_itself(signals: Signals) -> None:
+    with pytest.raises(Interrupted, match="stopped by SIGINT"), signals.raised():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(20)
+    os.kill(os.getpid(), signal.SIGTERM)  # which is passed on from here
+    assert signals.reason == "stopped by SIGINT"
+
+
+def test_a_stage_that_does_not_end_when_it_is_told_is_ended(
+    tmp_path: Path, signals: Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "GRACE", 1.0)
+
+    def hold() -> None:
+        (process,) = started(signals, 1)
+        os.kill(process, signal.SIGSTOP)
+        signals.stop("stopped before the end")
+
+    thread = meanwhile(hold)
+    with pytest.raises(Interrupted, match="^stopped before the end; run the same command again to go on$"):
+        workers.run(stage(tmp_path, rows=""), signals, nothing)
+    thread.join()
+
+
+def test_workers_are_ended_for_another_nodes_sake(tmp_path: Path, signals: Signals) -> None:
+    there = stage(tmp_path, 2, rows="")
+    world = World(processes=6, first=4, address="127.0.0.1", port=workers.free_port())
+    told: dict[str, str] = {}
+
+    def elsewhere() -> bool:
+        environment = Path(f"/proc/{signals.workers[1].pid}/environ").read_bytes().decode()
+        told.update(line.split("=", 1) for line in environment.split("\0") if "=" in line)
+        return "RANK" in told
+
+    with pytest.raises(Halted, match="`prepare` was ended here, since another node could not go on"):
+        workers.run(replace(there, world=world), signals, nothing, elsewhere)
+    assert (told["RANK"], told["LOCAL_RANK"], told["WORLD_SIZE"], told["LOCAL_WORLD_SIZE"]) == ("5", "1", "6", "2")
+    assert (told["MASTER_ADDR"], told["MASTER_PORT"]) == ("127.0.0.1", str(world.port))
+    assert (tmp_path / "logs" / "prepare-5.log").exists()
+
+
 def test_a_worker_that_met_a_full_disk_says_so(tmp_path: Path) -> None:
     (tmp_path / "train-0.fault").touch()  # which could not be written either
     (tmp_path / "train-0.log").write_text("Traceback\nException: No space left on device (os error 28)\n")
@@ -174,10 +216,22 @@ def test_a_worker_that_met_a_full_disk_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_a_directory_is_waited_for_a_while(tmp_path: Path) -> None:
+    with holding.alone(tmp_path / "run"):
+        with pytest.raises(RunError, match="another process is running in"), holding.alone(tmp_path / "run"):
+            pass
+        first = holding.alone(tmp_path / "other")
+        first.__enter__()
+        thread = threading.Timer(0.5, first.__exit__, (None, None, None))
+        thread.start()
+        with holding.alone(tmp_path / "other", patience=60.0):
+            thread.join()
+
+
 def test_a_full_disk_is_no_traceback_of_the_supervisor(tmp_path: Path) -> None:
     with (
         pytest.raises(RunError, match="cannot write to .*: No space left on device"),
-        supervise.alone(tmp_path / "run"),
+        holding.alone(tmp_path / "run"),
         open("/dev/full", "w", encoding="utf-8") as full,
     ):
         full.write("x")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import time
 from collections.abc import Mapping
 
+from runner import slurm
 from runner.doctor.finding import Finding, Surroundings
 from runner.doctor.needs import Needs
 from runner.rewards import confinement
 
 GROUP = "container and job"
-SECONDS = 5.0  # for SLURM to answer
 ENGINES = {
     "docker": "docker",
     "podman": "podman",
@@ -54,24 +53,9 @@ def job(environment: Mapping[str, str], asks: bool = True) -> Finding | None:
     number = environment.get("SLURM_JOB_ID")
     if not number:
         return None
-    end = environment.get("SLURM_JOB_END_TIME", "")
-    told = time.strftime("%Y-%m-%d %H:%M", time.localtime(int(end))) if re.fullmatch(r"\d{1,12}", end) else None
-    if told is None and asks:
-        told = _asked(number)
-    return Finding(GROUP, "SLURM", "ok", f"job {number}" + (f", ends {told}" if told else ", its end is not told"))
-
-
-def _asked(number: str) -> str | None:
-    """The end that `squeue` tells, such as `2030-01-31 12:00`."""
-    try:
-        answer = subprocess.run(
-            ["squeue", "--noheader", "--jobs", number, "--format", "%e"],
-            capture_output=True, text=True, timeout=SECONDS, check=True,
-        ).stdout  # fmt: skip
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return None
-    found = re.match(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)", answer.strip())
-    return f"{found[1]} {found[2]}" if found else None
+    end = slurm.end(environment, asks)
+    told = "its end is not told" if end is None else f"ends {time.strftime('%Y-%m-%d %H:%M', time.localtime(end))}"
+    return Finding(GROUP, "SLURM", "ok", f"job {number}, {told}")
 
 
 def rewards(needs: Needs) -> list[Finding]:

@@ -253,7 +253,7 @@ TRAINING: Keys = {
 DEEPSPEED: Keys = {
     "zero_stage": whole_or_auto("What DeepSpeed shares out over the devices.", 0, 3),
     "offload": choice("What moves to the host's memory.", "none", "optimizer", "parameters", default="none"),
-    "processes": whole_or_auto("How many processes train; `auto` is one a device.", 1),
+    "processes": whole_or_auto("How many processes train, on all nodes together; `auto` is one a device.", 1),
     "config": text("A JSON file of DeepSpeed settings, laid over ours.", nullable=True, default=None),
 }
 

@@ -27,11 +27,16 @@ def main(argument: str) -> None:
     """Run one user process to its end."""
     given = json.loads(argument)
     pool = os.getppid()
+    # SLURM sends its signals to every process of a job; the step that is being scored is to be finished.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     confinement.protect()
     confinement.adopt_orphans()
     inside = confinement.keep_signals_inside()
     started = os.fork()
     if started == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which the user's code ends what it has started
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         os.close(given["control"])
         child.main(given)
         os._exit(0)

@@ -384,7 +384,7 @@ def trainer(
     if distributed.is_initialized():
         distributed.barrier()
     log = stack.enter_context(closing(rollouts.Log(directory)))
-    judge = stack.enter_context(scoring.Judge(scoring.pool(recipe, directory, plan.processes, rank, log.told)))
+    judge = stack.enter_context(scoring.Judge(scoring.pool(recipe, directory, plan.processes_here, rank, log.told)))
     made: list[Trainer] = []
     ready = Trainer(
         plan,
