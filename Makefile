@@ -20,7 +20,7 @@ help: ## Show this list
 
 setup: .venv/installed ## Make .venv and install everything into it (about two minutes, 1.6 GB without CUDA)
 
-.venv/installed: pyproject.toml requirements.lock requirements-cpu.lock requirements-cuda.lock
+.venv/installed: pyproject.toml requirements.lock requirements-dev.lock requirements-cpu.lock requirements-cuda.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo 'error: Python 3.11 or newer is needed, and `$(PYTHON)` is not that' >&2; \
 		echo 'hint: name one that is: `make setup PYTHON=python3.12`' >&2; exit 1; }
@@ -33,7 +33,7 @@ setup: .venv/installed ## Make .venv and install everything into it (about two m
 		$(INSTALL) --require-hashes -r requirements-cpu.lock 2>/dev/null || \
 		$(INSTALL) --require-hashes -r requirements-cpu.lock --index-url https://download.pytorch.org/whl/cpu; \
 	else $(INSTALL) --require-hashes -r requirements-$(ACCELERATOR).lock; fi
-	@$(INSTALL) --require-hashes -r requirements.lock
+	@$(INSTALL) --require-hashes -r requirements.lock -r requirements-dev.lock
 	@$(INSTALL) --no-build-isolation --editable .
 	@touch $@
 
@@ -59,6 +59,7 @@ lint: .venv/installed ## Check style, types and layers
 	$(BIN)/mypy
 	$(BIN)/mypy rewards/*.py
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/hadolint Dockerfile
 
 format: .venv/installed ## Put the files into the house style
 	$(BIN)/ruff check --fix .

@@ -7,6 +7,7 @@ gathered and raised together as one `UserError`; the command line prints them an
 from __future__ import annotations
 
 import json
+import signal
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -97,6 +98,11 @@ class Interrupted(RunError):
     """The run was told to stop, and saved a checkpoint: the same command goes on from there."""
 
     exit_code = INTERRUPTED
+
+
+def interrupted(number: signal.Signals) -> Interrupted:
+    """The end of a run that a signal stopped."""
+    return Interrupted(Problem(f"stopped by {number.name}; run the same command again to go on"))
 
 
 def as_text(problem: Problem, colour: bool = False, label: str = "error") -> str:

@@ -14,19 +14,22 @@ import math
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import runner
 from runner import (
     architecture,
     checkpoint,
     continued,
+    errors,
     fetch,
+    image,
     machine,
     microbatch,
     planfile,
@@ -63,6 +66,7 @@ from runner.workers import Signals, Stage
 CHARACTERS_A_TOKEN = 3.0  # before the tokenizer has been loaded; English has about four
 TEMPLATE_TOKENS = 32  # that a chat template adds to a row, where nobody has counted them yet
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+TRAINED = ("done", "pushing", "not_pushed")  # what `run.json` says of a run that only has to be pushed, if anything
 PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed", "accelerate", "datasets", "huggingface-hub")
 
 
@@ -107,14 +111,15 @@ def _guess_rows_of_text(recipe: Recipe) -> Rows:
 
 def train(recipe: Recipe, places: Source, watcher: Watcher) -> int:
     """Carry a recipe out, from wherever an earlier run of it ended. Raises UserError with its own exit code."""
-    if not Path(recipe.model.name).exists():
-        watcher.say(f"getting {recipe.model.name} from the Hub, unless it is here")
-    fetch.model(recipe.model)
+    signals = Signals()
+    with signals.ending(_leave):
+        if not Path(recipe.model.name).exists():
+            watcher.say(f"getting {recipe.model.name} from the Hub, unless it is here")
+        fetch.model(recipe.model)
     where = machine.here()
     plan = settle(recipe, places, where, None)
     trackers.check(recipe.tracking, os.environ, Path.cwd(), machine.importable, lambda path: _place(places, path))
     directory = Path(plan.directory)
-    signals = Signals()
     confinement.protect_from_rewards()
     with alone(directory):
         before = runfile.read(directory)
@@ -124,16 +129,34 @@ def train(recipe: Recipe, places: Source, watcher: Watcher) -> int:
             watcher.say(f"{directory} holds the finished run of this recipe: nothing to do")
             return DONE
         if recipe.output.hub:
-            repository.preflight(recipe.output.hub, os.environ)
-        if before.get("status") not in ("done", "not_pushed"):
+            with signals.ending(_leave):
+                repository.preflight(recipe.output.hub, os.environ)
+        if before.get("status") not in TRAINED:
             for line in _surroundings(plan, where):
                 watcher.say(line)
             _run(plan, places, directory, signals, watcher)
         if recipe.output.hub:
             result_card.write(plan, directory, os.environ)  # it names the repository
-            _push(recipe.output.hub, directory, watcher)
+            with signals.ending(lambda error: _leave(error, directory)):
+                _push(recipe.output.hub, directory, watcher)
         runfile.update(directory, status="done", exit_code=DONE)
     return DONE
+
+
+def _leave(error: Interrupted, directory: Path | None = None) -> NoReturn:
+    """End this process here; `directory` is that of a run which is trained and not pushed.
+
+    Nothing is raised: what is under way would wait for its threads, longer than a container is given.
+    """
+    if directory is not None:
+        _note_end(directory, "not_pushed", error)
+    os.write(sys.stderr.fileno(), f"{errors.report(error)}\n".encode())
+    os._exit(error.exit_code)
+
+
+def _note_end(directory: Path, status: str, error: UserError) -> None:
+    problems = [problem.message for problem in error.problems]
+    runfile.update(directory, status=status, exit_code=error.exit_code, problems=problems)
 
 
 def _surroundings(plan: Plan, where: machine.Machine) -> list[str]:
@@ -188,9 +211,7 @@ def _run(plan: Plan, places: Source, directory: Path, signals: Signals, watcher:
     try:
         plan = _stages(plan, places, directory, signals, watcher)
     except UserError as error:
-        status = "interrupted" if isinstance(error, Interrupted) else "failed"
-        problems = [problem.message for problem in error.problems]
-        runfile.update(directory, status=status, exit_code=error.exit_code, problems=problems)
+        _note_end(directory, "interrupted" if isinstance(error, Interrupted) else "failed", error)
         raise
     finally:
         watcher.close()
@@ -218,7 +239,8 @@ def _stages(plan: Plan, places: Source, directory: Path, signals: Signals, watch
     rewards = (*plan.recipe.rewards, *plan.recipe.evaluation.rewards)
     if any(reward.requirements or reward.requirements_file for reward in rewards):
         watcher.say("preparing: installing what the rewards require, unless it is there")
-        scoring.install(plan.recipe, directory)
+        with signals.ending(_stop):
+            scoring.install(plan.recipe, directory)
     watcher.say("preparing: reading the data, loading the tokenizer")
     stage("prepare", plan, 1)
     facts = seen["prepared"]
@@ -243,13 +265,16 @@ def _stages(plan: Plan, places: Source, directory: Path, signals: Signals, watch
     return plan
 
 
+def _stop(error: Interrupted) -> NoReturn:
+    raise error
+
+
 def _push(target: Hub, directory: Path, watcher: Watcher) -> None:
     runfile.update(directory, status="pushing")
     try:
         pushed = repository.push(directory, target, os.environ, watcher.say, check_status=False)
     except PushError as error:
-        problems = [problem.message for problem in error.problems]
-        runfile.update(directory, status="not_pushed", exit_code=error.exit_code, problems=problems)
+        _note_end(directory, "not_pushed", error)
         raise
     runfile.update(directory, hub=asdict(pushed), pushed_to=asdict(target))
     watcher.say(f"pushed: {pushed.url}")
@@ -257,7 +282,7 @@ def _push(target: Hub, directory: Path, watcher: Watcher) -> None:
 
 def _check_same(before: Mapping[str, Any], recipe: Recipe, directory: Path) -> None:
     """Refuse to write another recipe's run over a finished one."""
-    if before.get("status") not in ("done", "not_pushed"):
+    if before.get("status") not in TRAINED:
         return
     ours = _comparable(asdict(recipe))
     changed = checkpoint.differences(_comparable(before["recipe"]), ours)
@@ -292,7 +317,9 @@ def alone(directory: Path, shared: bool = False, elsewhere: str | None = None) -
         raise RunError(
             Problem(
                 f"cannot write to `{directory}`: {error.strerror}",
-                hint=elsewhere or "set `output.directory` to a folder that this user may write to, and mount it",
+                hint=elsewhere
+                or image.unwritable(str(directory))
+                or "set `output.directory` to a folder that this user may write to",
             )
         ) from error
     with lock:

@@ -14,7 +14,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -62,11 +63,25 @@ class Signals:
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
         self.workers: list[subprocess.Popen[bytes]] = []
+        self._end: Callable[[Interrupted], None] | None = None
         for number in FORWARDED:
             signal.signal(number, self._forward)
 
+    @contextmanager
+    def ending(self, end: Callable[[Interrupted], None]) -> Iterator[None]:
+        """While no worker runs: let a signal call `end` at once, also one that has come before."""
+        if self.received is not None:
+            end(errors.interrupted(self.received))
+        self._end = end
+        try:
+            yield
+        finally:
+            self._end = None
+
     def _forward(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
+        if self._end is not None:
+            self._end(errors.interrupted(self.received))
         for worker in self.workers:
             if worker.poll() is None:
                 # A Python that starts up turns SIGINT into a traceback, and SIGTERM into nothing but its end.
@@ -105,7 +120,7 @@ def run(stage: Stage, signals: Signals, on_event: Callable[[dict[str, Any]], Non
         if reported or signals.received is None or code not in (errors.INTERRUPTED, *ENDS):
             raise _fault(stage, first_failed, code, logs)
     if signals.received is not None and (first_failed is not None or stage.name != "train"):
-        raise Interrupted(Problem(f"stopped by {signals.received.name}; run the same command again to go on"))
+        raise errors.interrupted(signals.received)
 
 
 @dataclass(frozen=True)
@@ -202,10 +217,20 @@ def _wait(workers: list[subprocess.Popen[bytes]]) -> int | None:
             for worker in workers:
                 if worker.poll() is None:
                     worker.kill()
+        if os.getpid() == 1:
+            _reap_others({worker.pid for worker in workers})
         time.sleep(0.05)
     if first_failed is None:
         first_failed = next((rank for rank, worker in enumerate(workers) if worker.returncode), None)
     return first_failed
+
+
+def _reap_others(workers: Collection[int]) -> None:
+    """Take note of the ends of processes that lost their parents: they become those of process 1, which a container
+    that was started without an init has this process for."""
+    with suppress(ChildProcessError):  # there is none left
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid not in workers:
+            os.waitpid(ended.si_pid, 0)
 
 
 def _fault(stage: Stage, rank: int, code: int, logs: Path) -> UserError:

@@ -1,0 +1,105 @@
+"""What to pass to `docker run`, where this runs in Tunesmith's image: hints for what a container does not have.
+
+Podman takes the same options. Outside of the image each function gives None.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+
+MARK = "TUNESMITH_IN_IMAGE"  # set by the Dockerfile
+RECIPE = "/recipe.yaml"
+CACHE = "/cache"
+AS_CALLER = '`--user "$(id -u):$(id -g)"`'
+COMMAND = (
+    'docker run --gpus all -v "$PWD/recipe.yaml:/recipe.yaml:ro" -v "$PWD/data:/data:ro" -v "$PWD/outputs:/outputs" '
+    "-e HF_TOKEN IMAGE"
+)
+
+
+def is_here(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process runs in the image."""
+    return environment.get(MARK) == "1"
+
+
+def no_recipe(path: str) -> str | None:
+    """Where there is no file by the recipe's name."""
+    if not is_here():
+        return None
+    if path == RECIPE:
+        return f"mount the recipe and what it names: `{COMMAND}`"
+    return not_mounted(path)
+
+
+def empty_directory(path: str) -> str | None:
+    """Where the recipe is a directory, and an empty one."""
+    if not is_here():
+        return None
+    mount = shlex.quote(path)
+    return (
+        f"docker makes one where the file that is to be mounted does not exist: see whether `ls -l recipe.yaml` finds it "
+        f'on the host, remove the empty directory there, and pass `-v "$PWD/recipe.yaml:{mount}:ro"` with the whole path'
+    )
+
+
+def unreadable(path: str) -> str | None:
+    """Where the recipe may not be read."""
+    if not is_here():
+        return None
+    return (
+        f"this is user {os.geteuid()}: on the host `chmod a+r` the file, or pass {AS_CALLER} if it is yours; "
+        f"with SELinux mount it with `:ro,z`"
+    )
+
+
+def not_mounted(path: str) -> str | None:
+    """Where nothing is mounted at a path, nor anywhere above it."""
+    if not is_here():
+        return None
+    top = os.path.join("/", *path.strip("/").split("/")[:1])
+    if os.path.lexists(top):
+        return None
+    return f'nothing is mounted at `{top}`: pass `-v "$PWD{top}:{top}:ro"`'
+
+
+def unwritable(folder: str) -> str | None:
+    """Where a run's folder cannot be written to."""
+    if not is_here():
+        return None
+    top = os.path.join("/", *folder.strip("/").split("/")[:1])
+    return (
+        f'this is user {os.geteuid()}: `mkdir -p "$PWD{top}"` on the host as yourself, and pass `-v "$PWD{top}:{top}"` and '
+        f"{AS_CALLER}; with SELinux mount it with `:z`"
+    )
+
+
+def writable(path: str) -> str | None:
+    """Where a cache or the folder for temporary files cannot be written to."""
+    if not is_here():
+        return None
+    if path == CACHE or path.startswith(f"{CACHE}/"):
+        return f"pass `-v tunesmith-cache:{CACHE}`, or `--tmpfs {CACHE}:exec,mode=1777`"
+    if path == "/tmp":
+        return "pass `--tmpfs /tmp:exec,mode=1777`"
+    return None
+
+
+def lost() -> str | None:
+    """Where what is written goes away together with the container."""
+    return 'mount a folder of the host: `-v "$PWD/outputs:/outputs"`' if is_here() else None
+
+
+def other() -> str | None:
+    """Where a package was built for another kind of machine."""
+    return "take an image for this kind of machine: built with `ACCELERATOR=cuda`, or with `cpu`" if is_here() else None
+
+
+def package(install: str, built_with: str | None = None) -> str:
+    """How a package comes into an image; outside of it, by the command `install`. `built_with` is the image's own way."""
+    if not is_here():
+        return f"`{install}`"
+    if built_with is not None:
+        return f"build the image with `--build-arg {built_with}`"
+    return f"in an image of your own on this one: `RUN {install}`"
