@@ -13,10 +13,10 @@ INSTALL := $(PIP) install --quiet --quiet --no-deps
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup model demo test lint format lock schema clean
+.PHONY: help setup model demo test image test-image lint format lock schema clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: .venv/installed ## Make .venv and install everything into it (about two minutes, 1.6 GB without CUDA)
 
@@ -53,6 +53,12 @@ demo: .venv/installed $(MODEL) ## Train and score the demo's adapter on this mac
 test: .venv/installed $(MODEL) ## Run all tests
 	$(BIN)/pytest
 
+image: ## Build the container image with docker, podman or buildah
+	image/build.sh
+
+test-image: .venv/installed $(MODEL) ## Build a small image without CUDA, and run it in many ways (about fifteen minutes)
+	image/test.sh
+
 lint: .venv/installed ## Check style, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -60,6 +66,7 @@ lint: .venv/installed ## Check style, types and layers
 	$(BIN)/mypy rewards/*.py
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/shellcheck --external-sources image/*.sh
 
 format: .venv/installed ## Put the files into the house style
 	$(BIN)/ruff check --fix .

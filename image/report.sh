@@ -11,7 +11,7 @@ image=${1:?the name of an image}
   awk -v image="$image" '{ printf "%s: %.2f GB, without compression\n\nlayers, newest first\n", image, $1 / 1e9 }'
 "$ENGINE" history --no-trunc --format '{{.Size}}|{{.CreatedBy}}' "$image" |
   sed -e 's/#(nop) //' -e 's,/bin/sh -c ,,' -e 's/[[:space:]]\{1,\}/ /g' | awk -F '|' '
-    $1 !~ /^0 ?B$/ { step = substr($0, length($1) + 2); printf "  %9s  %s\n", $1, length(step) > 96 ? substr(step, 1, 95) "…" : step }'
+    $1 !~ /^0 ?B$/ { step = substr($0, length($1) + 2); printf "  %9s  %s\n", $1, (length(step) > 96 ? substr(step, 1, 95) "…" : step) }'
 echo
 echo labels
 "$ENGINE" image inspect "$image" --format '{{range $name, $value := .Config.Labels}}  {{$name}}={{$value}}{{"\n"}}{{end}}' |

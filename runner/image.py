@@ -6,7 +6,6 @@ Podman takes the same options. Outside of the image each function gives None.
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Mapping
 
 MARK = "TUNESMITH_IN_IMAGE"  # set by the Dockerfile
@@ -37,10 +36,9 @@ def empty_directory(path: str) -> str | None:
     """Where the recipe is a directory, and an empty one."""
     if not is_here():
         return None
-    mount = shlex.quote(path)
     return (
-        f"docker makes one where the file that is to be mounted does not exist: see whether `ls -l recipe.yaml` finds it "
-        f'on the host, remove the empty directory there, and pass `-v "$PWD/recipe.yaml:{mount}:ro"` with the whole path'
+        "docker makes one where the host has no such file: correct the left side of "
+        f'`-v "$PWD/recipe.yaml:{path}:ro"`, and remove the directory that was made there'
     )
 
 
@@ -50,7 +48,7 @@ def unreadable(path: str) -> str | None:
         return None
     return (
         f"this is user {os.geteuid()}: on the host `chmod a+r` the file, or pass {AS_CALLER} if it is yours; "
-        f"with SELinux mount it with `:ro,z`"
+        f"with SELinux end its `-v` with `{path}:ro,z`"
     )
 
 
@@ -70,8 +68,8 @@ def unwritable(folder: str) -> str | None:
         return None
     top = os.path.join("/", *folder.strip("/").split("/")[:1])
     return (
-        f'this is user {os.geteuid()}: `mkdir -p "$PWD{top}"` on the host as yourself, and pass `-v "$PWD{top}:{top}"` and '
-        f"{AS_CALLER}; with SELinux mount it with `:z`"
+        f'this is user {os.geteuid()}: on the host `mkdir -p ".{top}"`, and pass `-v "$PWD{top}:{top}"` '
+        f"with {AS_CALLER}; with SELinux end the `-v` with `:z`"
     )
 
 
@@ -97,7 +95,7 @@ def other() -> str | None:
 
 
 def package(install: str, built_with: str | None = None) -> str:
-    """How a package comes into an image; outside of it, by the command `install`. `built_with` is the image's own way."""
+    """How a package is installed: outside of the image by a command. `built_with` lets the image itself have it."""
     if not is_here():
         return f"`{install}`"
     if built_with is not None:
