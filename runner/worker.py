@@ -21,24 +21,27 @@ from runner.plan import Plan
 from runner.rewards import confinement
 
 FAULT = "TUNESMITH_FAULT"  # environment variable: the file to write a fault to
-AT_ONCE = ("hold_out", "score")  # stages that are stopped wherever they are
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class Stop:
-    """Whether this process was told to stop. Signals only set a flag: the next step saves and stops.
+    """Whether this process was told to stop. While there is nothing to save, the first signal raises KeyboardInterrupt.
 
-    With `at_once`, for a stage that has nothing to save, the first one raises KeyboardInterrupt.
+    A stage that has something to save asks `requested`, and from then on a signal only sets that.
     """
 
-    def __init__(self, at_once: bool = False) -> None:
-        self.requested, self.at_once = False, at_once
+    def __init__(self) -> None:
+        self._received = self._asked = False
         for number in STOP_SIGNALS:
             signal.signal(number, self._note)
 
+    def requested(self) -> bool:
+        self._asked = True
+        return self._received
+
     def _note(self, number: int, frame: FrameType | None) -> None:
-        first, self.requested = not self.requested, True
-        if self.at_once and first:  # a second one must not end the tidying up after it
+        first, self._received = not self._received, True
+        if first and not self._asked:  # a second one must not end the tidying up after it
             raise KeyboardInterrupt
 
 
@@ -46,7 +49,7 @@ def main(stage: str, plan_file: str) -> int:
     """Run one stage; the exit code says how it ended."""
     confinement.protect_from_rewards()  # the environment of this process is none of a reward's business
     # before anything else is imported: a signal during the imports must not kill the process
-    stop = Stop(at_once=stage in AT_ONCE)
+    stop = Stop()
     try:
         _run(stage, planfile.from_json(Path(plan_file).read_text(encoding="utf-8")), stop)
     except UserError as error:
@@ -67,7 +70,7 @@ def main(stage: str, plan_file: str) -> int:
             )
         )
         return OutOfMemory.exit_code
-    return INTERRUPTED if stop.requested and stage != "train" else 0
+    return 0
 
 
 def _run(stage: str, plan: Plan, stop: Stop) -> None:
@@ -87,7 +90,7 @@ def _run(stage: str, plan: Plan, stop: Stop) -> None:
 
         from runner import train
 
-        if not train.run(plan, lambda: stop.requested):
+        if not train.run(plan, stop.requested):
             raise Interrupted(Problem("the run was told to stop, and saved a checkpoint"))
     elif stage == "reply":
         from runner import reply

@@ -62,8 +62,8 @@ def place(folder: Path, changes: Mapping[str, Mapping[str, Any]] | None = None) 
     recipe = yaml.safe_load((ROOT / "recipes" / "demo.yaml").read_text())
     del recipe["name"]
     recipe["model"]["name"] = f"models/{MODEL}"
-    recipe["dataset"] |= {name: f"data/{name}.jsonl" for name in ("train", "evaluation")} | {"limit": 32}
-    recipe["training"] |= {"max_steps": 8, "batch_size": 4, "checkpoints": {"every": 2}}
+    recipe["dataset"] |= {name: f"data/{name}.jsonl" for name in ("train", "evaluation")} | {"limit": 8}
+    recipe["training"] |= {"max_steps": 4, "batch_size": 2, "checkpoints": {"every": 1}}
     del recipe["training"]["epochs"]
     recipe["evaluation"] |= {"samples": 2, "max_new_tokens": 8}
     recipe["output"]["directory"] = "outputs"
