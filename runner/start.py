@@ -4,17 +4,21 @@ Process 1 of a container takes no notice of a signal that it has no handler for:
 From the start of a run on, `workers.Signals` has the signals.
 """
 
+import os
 import signal
 import sys
 from types import FrameType
+from typing import NoReturn
+
+INTERRUPTED = 75  # as `errors` has it, which may not be there yet
 
 
 class Stopped(BaseException):
-    """A signal came while there was nothing to save."""
+    """A verb that is no training was told to stop."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
-        self.signal = signal.Signals(number)
+        self.number = number
 
 
 def main() -> int:
@@ -22,22 +26,21 @@ def main() -> int:
     trains = sys.argv[1:2] == ["train"]
     # Ctrl-C is Python's own affair, and the other verbs count on that.
     for number in (signal.SIGTERM, signal.SIGUSR1, *([signal.SIGINT] if trains else [])):
-        signal.signal(number, _stop)
+        signal.signal(number, _leave if trains else _stop)
     try:
         from runner import cli
 
         return cli.main()
     except Stopped as stopped:
-        if not trains:
-            return 128 + stopped.signal
-        from runner import errors
-
-        error = errors.interrupted(stopped.signal)
-        print(errors.report(error), file=sys.stderr)
-        return error.exit_code
+        return 128 + stopped.number
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    for each in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-        signal.signal(each, signal.SIG_IGN)  # the end has begun
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    """End the process here: nothing has begun, and an exception might be lost in what is being imported."""
+    name = signal.Signals(number).name
+    os.write(2, f"error: stopped by {name}; run the same command again to go on\n".encode())
+    os._exit(INTERRUPTED)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
     raise Stopped(number)

@@ -21,6 +21,7 @@ from runner.plan import Plan
 from runner.rewards import confinement
 
 FAULT = "TUNESMITH_FAULT"  # environment variable: the file to write a fault to
+SECONDS_TO_LEAVE = 3.0  # before SIGALRM ends a process that was to end by itself
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
@@ -42,6 +43,9 @@ class Stop:
     def _note(self, number: int, frame: FrameType | None) -> None:
         first, self._received = not self._received, True
         if first and not self._asked:  # a second one must not end the tidying up after it
+            # An import may swallow the exception, and a call into a library may keep it waiting.
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_LEAVE)
             raise KeyboardInterrupt
 
 

@@ -34,7 +34,8 @@ LOG_LINES = 12  # of a failed worker's log, shown with its fault
 # program uses the cores, threads then spin away the time that they wait for (`benchmarks/shared_cores.py`).
 SPINS = "30000"
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-ENDS = [-number for number in FORWARDED]  # the exit codes of processes that these signals ended
+# The exit codes of processes that these signals ended, or a worker's own alarm after one of them.
+ENDS = [-number for number in (*FORWARDED, signal.SIGALRM)]
 # The libraries ask the outside for nothing that the recipe does not name, and print no progress bars into the logs.
 QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -179,3 +181,18 @@ def test_a_full_disk_is_no_traceback_of_the_supervisor(tmp_path: Path) -> None:
         open("/dev/full", "w", encoding="utf-8") as full,
     ):
         full.write("x")
+
+
+def test_a_worker_that_does_not_end_by_itself_is_ended(tmp_path: Path) -> None:
+    swallows = """
+import os, signal, time
+from runner import worker
+worker.Stop()
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+except KeyboardInterrupt:
+    time.sleep(60)
+"""
+    began = time.monotonic()
+    ended = subprocess.run([sys.executable, "-P", "-c", swallows], check=False)
+    assert ended.returncode in workers.ENDS and time.monotonic() - began < 30
