@@ -9,8 +9,7 @@ import os
 from collections.abc import Mapping
 
 MARK = "TUNESMITH_IN_IMAGE"  # set by the Dockerfile
-RECIPE = "/recipe.yaml"
-CACHE = "/cache"
+RECIPE, OUTPUTS, CACHE = "/recipe.yaml", "/outputs", "/cache"
 AS_CALLER = '`--user "$(id -u):$(id -g)"`'
 COMMAND = (
     'docker run --gpus all -v "$PWD/recipe.yaml:/recipe.yaml:ro" -v "$PWD/data:/data:ro" -v "$PWD/outputs:/outputs" '
@@ -64,11 +63,10 @@ def not_mounted(path: str) -> str | None:
 
 def unwritable(folder: str) -> str | None:
     """Where a run's folder cannot be written to."""
-    if not is_here():
+    if not (is_here() and _below(folder, OUTPUTS)):
         return None
-    top = os.path.join("/", *folder.strip("/").split("/")[:1])
     return (
-        f'this is user {os.geteuid()}: on the host `mkdir -p ".{top}"`, and pass `-v "$PWD{top}:{top}"` '
+        f'this is user {os.geteuid()}: on the host `mkdir -p outputs`, and pass `-v "$PWD/outputs:{OUTPUTS}"` '
         f"with {AS_CALLER}; with SELinux end the `-v` with `:z`"
     )
 
@@ -77,7 +75,7 @@ def writable(path: str) -> str | None:
     """Where a cache or the folder for temporary files cannot be written to."""
     if not is_here():
         return None
-    if path == CACHE or path.startswith(f"{CACHE}/"):
+    if _below(path, CACHE):
         return f"pass `-v tunesmith-cache:{CACHE}`, or `--tmpfs {CACHE}:exec,mode=1777`"
     if path == "/tmp":
         return "pass `--tmpfs /tmp:exec,mode=1777`"
@@ -86,7 +84,7 @@ def writable(path: str) -> str | None:
 
 def lost() -> str | None:
     """Where what is written goes away together with the container."""
-    return 'mount a folder of the host: `-v "$PWD/outputs:/outputs"`' if is_here() else None
+    return f'mount a folder of the host: `-v "$PWD/outputs:{OUTPUTS}"`' if is_here() else None
 
 
 def other() -> str | None:
@@ -101,3 +99,7 @@ def package(install: str, built_with: str | None = None) -> str:
     if built_with is not None:
         return f"build the image with `--build-arg {built_with}`"
     return f"in an image of your own on this one: `RUN {install}`"
+
+
+def _below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder}/")
