@@ -7,15 +7,21 @@ answers() { # an engine: docker is a client whose server may not be there
   [[ $1 != docker ]] || docker info >/dev/null 2>&1
 }
 
-if [[ -z ${ENGINE:-} ]]; then
+if [[ -n ${ENGINE:-} ]]; then
+  answers "$ENGINE" || {
+    echo "error: \`$ENGINE\` cannot be used here" >&2
+    echo "hint: \`$ENGINE info\` says why; or leave \`ENGINE\` out, and what is there is taken" >&2
+    exit 1
+  }
+else
   for ENGINE in docker podman buildah ''; do
     [[ -z $ENGINE ]] || ! answers "$ENGINE" || break
   done
-fi
-if [[ -z $ENGINE ]] || ! command -v "$ENGINE" >/dev/null; then
-  echo "error: ${ENGINE:-none of docker, podman and buildah} can be used here" >&2
-  echo "hint: start docker, or install podman: on Debian and Ubuntu \`image/podman.sh\` does, as root" >&2
-  exit 1
+  [[ -n $ENGINE ]] || {
+    echo 'error: none of docker, podman and buildah can be used here' >&2
+    echo 'hint: start docker, or install podman: on Debian and Ubuntu `image/podman.sh` does, as root' >&2
+    exit 1
+  }
 fi
 
 build() {
