@@ -1,6 +1,6 @@
 """What to pass to `docker run`, where this runs in Tunesmith's image: hints for what a container does not have.
 
-Podman takes the same options. Outside of the image each function gives None.
+Podman takes the same options. Outside of the image there is no such hint, and each function but `package` gives None.
 """
 
 from __future__ import annotations

@@ -57,12 +57,29 @@ def test_the_image_trains_what_is_mounted(trained: tuple[Place, str]) -> None:
     assert "/outputs/recipe/adapter" in out and "in a container" in out
 
 
+def pushing(hub: HubServer, where: Place) -> tuple[list[str], list[object]]:
+    """Options and words of the same run, which now has somewhere to be pushed to."""
+    given = [f"--env={name}={value}" for name, value in hub.environment.items()]
+    return [*STRICT, "--network=host", *given, *where.mounts], [
+        "train",
+        "/recipe.yaml",
+        "--set=output.hub.repository=ann/demo",
+    ]
+
+
 def test_a_finished_run_is_pushed_and_not_trained_again(trained: tuple[Place, str], hub_server: HubServer) -> None:
     where, _ = trained
     before = (where.run / "metrics.jsonl").read_bytes()
-    given = [f"--env={name}={value}" for name, value in hub_server.environment.items()]
-    hub = "--set=output.hub.repository=ann/demo"
-    done = run([*STRICT, "--network=host", *given, *where.mounts], "train", "/recipe.yaml", hub)
+    options, words = pushing(hub_server, where)
+    commit = "POST .*/commit/"
+    hub_server.fail(commit, "hang")
+    with Started(options, *words) as container:
+        eventually(lambda: hub_server.count(commit))
+        engine("kill", "--signal", "TERM", container.name)
+        assert container.wait() == 75, container.says()
+        assert "stopped by SIGTERM" in container.says()
+    assert where.state()["status"] == "not_pushed"
+    done = run(options, *words)
     assert done.code == 0, done.out + done.err
     assert (where.run / "metrics.jsonl").read_bytes() == before
     assert "pushed: " in done.out and hub_server.environment["HF_TOKEN"] not in done.out + done.err
