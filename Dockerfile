@@ -118,12 +118,6 @@ ENV PATH=/opt/tunesmith/bin:$PATH LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 PYTHONU
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=packages /opt/tunesmith /opt/tunesmith
 COPY --from=runner /runner /opt/tunesmith/runner
-ARG BASE_IMAGE
-ARG VERSION
-ARG REVISION
-ARG LOCK_SHA256
-LABEL org.opencontainers.image.version="$VERSION" org.opencontainers.image.revision="$REVISION" \
-    org.opencontainers.image.base.name="$BASE_IMAGE" tunesmith.lock.sha256="$LOCK_SHA256"
 WORKDIR /
 VOLUME ["/cache", "/tmp"]
 ENTRYPOINT ["/usr/local/bin/tunesmith"]

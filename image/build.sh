@@ -9,6 +9,7 @@ source image/engine.sh
 # shellcheck source-path=SCRIPTDIR source=labels.sh
 source image/labels.sh
 
+labels "${BASE_IMAGE:-$(sed -n 's/^ARG BASE_IMAGE=//p' Dockerfile)}"
 arguments=("${LABELS[@]}")
 for name in BASE_IMAGE DEVEL_IMAGE ACCELERATOR WITH_FLASH_ATTN FLASH_ATTN_WHEEL FLASH_ATTN_CUDA_ARCHS MAX_JOBS \
   WITH_VLLM PIP_INDEX_URL; do

@@ -40,6 +40,11 @@ class Stop:
         self._asked = True
         return self._received
 
+    @property
+    def leaving(self) -> bool:
+        """Whether a signal has ended the stage."""
+        return self._received and not self._asked
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         first, self._received = not self._received, True
         if first and not self._asked:  # a second one must not end the tidying up after it
@@ -56,25 +61,23 @@ def main(stage: str, plan_file: str) -> int:
     stop = Stop()
     try:
         _run(stage, planfile.from_json(Path(plan_file).read_text(encoding="utf-8")), stop)
-    except UserError as error:
-        _write_fault(error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        _write_fault(
-            OutOfMemory(
-                Problem(
-                    "the device ran out of memory",
-                    hint="use a smaller `training.micro_batch_size` or `dataset.max_length`, "
-                    "`training.gradient_checkpointing: true`, or a higher `deepspeed.zero_stage`",
-                )
-            )
-        )
-        return OutOfMemory.exit_code
+    except BaseException as error:
+        if stop.leaving:  # whatever a library has made of the KeyboardInterrupt
+            return INTERRUPTED
+        return _reported(error)
     return 0
+
+
+def _reported(error: BaseException) -> int:
+    """Write a fault that a person can put right; the exit code. Raises what is no such fault."""
+    if not isinstance(error, UserError):
+        if not (isinstance(error, MemoryError | RuntimeError) and _is_out_of_memory(error)):
+            raise error
+        hint = "use a smaller `training.micro_batch_size` or `dataset.max_length`, "
+        hint += "`training.gradient_checkpointing: true`, or a higher `deepspeed.zero_stage`"
+        error = OutOfMemory(Problem("the device ran out of memory", hint=hint))
+    _write_fault(error)
+    return error.exit_code
 
 
 def _run(stage: str, plan: Plan, stop: Stop) -> None:

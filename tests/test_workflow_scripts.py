@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -364,16 +365,21 @@ def test_an_image_is_built_on_digests_and_says_what_of(step: Step, tmp_path: Pat
     given = release(tmp_path)
     ended = step("image.sh", **given)
     build = ended.calls[-1]
-    arguments = dict(each.split("=", 1) for name, each in zip(build, build[1:], strict=False) if name == "--build-arg")
+    given_as = {
+        name: [after for before, after in zip(build, build[1:], strict=False) if before == name] for name in build
+    }
     lock = b"".join((tmp_path / f"workspace/requirements{name}.lock").read_bytes() for name in ("", "-cuda"))
     digest = "sha256:" + "0123456789abcdef" * 4
-    assert arguments.pop("BASE_IMAGE").endswith(f"-base-ubuntu24.04@{digest}")
-    assert arguments.pop("DEVEL_IMAGE").endswith(f"-devel-ubuntu24.04@{digest}")
-    assert arguments == {
-        "VERSION": "0.1.0",
-        "REVISION": "a" * 40,
-        "LOCK_SHA256": hashlib.sha256(lock).hexdigest(),
-        "WITH_FLASH_ATTN": "1",
+    base, devel = (each.removeprefix("--build-arg=") for each in build if each.startswith("--build-arg="))
+    assert re.fullmatch(rf"BASE_IMAGE=nvidia/cuda:[\w.]+-base-ubuntu24.04@{digest}", base)
+    assert re.fullmatch(rf"DEVEL_IMAGE=nvidia/cuda:[\w.]+-devel-ubuntu24.04@{digest}", devel)
+    assert given_as["--build-arg"] == ["WITH_FLASH_ATTN=1"]
+    assert set(given_as["--label"]) == {
+        "org.opencontainers.image.source=https://github.com/Ann/Recipes",
+        "org.opencontainers.image.version=0.1.0",
+        f"org.opencontainers.image.revision={'a' * 40}",
+        f"org.opencontainers.image.base.name={base.removeprefix('BASE_IMAGE=')}",
+        f"tunesmith.lock.sha256={hashlib.sha256(lock).hexdigest()}",
     }
     wheel = step("image.sh", **given, FLASH_ATTN_WHEEL="https://example.org/flash_attn.whl").calls[-1]
     assert {"WITH_FLASH_ATTN=wheel", "FLASH_ATTN_WHEEL=https://example.org/flash_attn.whl"} <= set(wheel)

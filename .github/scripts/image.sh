@@ -8,7 +8,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/messages.sh"
 
 # shellcheck source-path=SCRIPTDIR/../.. source=image/labels.sh
-source image/labels.sh # VERSION and LABELS
+source image/labels.sh
 [[ $GITHUB_REF_NAME == "v$VERSION" ]] || refuse "the tag \`$GITHUB_REF_NAME\` is not that of version \`$VERSION\`"
 name=ghcr.io/${GITHUB_REPOSITORY,,}
 
@@ -19,8 +19,9 @@ for base in BASE_IMAGE DEVEL_IMAGE; do
   tag=$(sed -n "s/^ARG $base=//p" Dockerfile)
   digest=$(docker buildx imagetools inspect "$tag" --format '{{.Manifest.Digest}}')
   [[ $digest =~ ^sha256:[0-9a-f]{64}$ ]] || refuse "the registry tells no digest of \`$tag\`"
-  bases+=(--build-arg "$base=$tag@$digest")
+  bases+=("$base=$tag@$digest")
 done
+labels "${bases[0]#*=}"
 flash=(--build-arg WITH_FLASH_ATTN=1)
 if [[ -n ${FLASH_ATTN_WHEEL:-} ]]; then
   flash=(--build-arg WITH_FLASH_ATTN=wheel --build-arg "FLASH_ATTN_WHEEL=$FLASH_ATTN_WHEEL")
@@ -30,7 +31,7 @@ fi
 docker buildx create --use --driver docker-container
 docker buildx build --push --platform linux/amd64 --sbom=true --provenance=mode=max \
   --label "org.opencontainers.image.source=${GITHUB_SERVER_URL:-https://github.com}/$GITHUB_REPOSITORY" \
-  "${LABELS[@]}" "${bases[@]}" "${flash[@]}" \
+  "${LABELS[@]}" "${bases[@]/#/--build-arg=}" "${flash[@]}" \
   --tag "$name:$VERSION" --metadata-file "$RUNNER_TEMP/image.json" .
 
 digest=$(sed -n 's/.*"containerimage\.digest": *"\(sha256:[0-9a-f]\{64\}\)".*/\1/p' "$RUNNER_TEMP/image.json")

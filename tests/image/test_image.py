@@ -195,7 +195,7 @@ def test_outputs_that_may_not_be_written(tmp_path: Path) -> None:
 
 def test_outputs_that_are_not_mounted(tmp_path: Path) -> None:
     where = place(tmp_path / "forgotten")
-    mounts = [mount for mount in where.mounts if "outputs" not in mount]
+    mounts = where.mounts[:3]
     done = run([*STRICT, *ALONE, *mounts])
     assert done.code == 1 and "error: cannot write to `/outputs/recipe`: " in done.err
     with Started([*ALONE, *mounts]) as container:
