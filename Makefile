@@ -13,14 +13,14 @@ INSTALL := $(PIP) install --quiet --quiet --no-deps
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup model demo test test-gpu test-slurm lint format lock schema clean
+.PHONY: help setup model demo test test-gpu test-slurm image test-image lint format lock schema clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: .venv/installed ## Make .venv and install everything into it (about two minutes, 1.6 GB without CUDA)
 
-.venv/installed: pyproject.toml requirements.lock requirements-cpu.lock requirements-cuda.lock
+.venv/installed: pyproject.toml requirements.lock requirements-dev.lock requirements-cpu.lock requirements-cuda.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo 'error: Python 3.11 or newer is needed, and `$(PYTHON)` is not that' >&2; \
 		echo 'hint: name one that is: `make setup PYTHON=python3.12`' >&2; exit 1; }
@@ -33,7 +33,7 @@ setup: .venv/installed ## Make .venv and install everything into it (about two m
 		$(INSTALL) --require-hashes -r requirements-cpu.lock 2>/dev/null || \
 		$(INSTALL) --require-hashes -r requirements-cpu.lock --index-url https://download.pytorch.org/whl/cpu; \
 	else $(INSTALL) --require-hashes -r requirements-$(ACCELERATOR).lock; fi
-	@$(INSTALL) --require-hashes -r requirements.lock
+	@$(INSTALL) --require-hashes -r requirements.lock -r requirements-dev.lock
 	@$(INSTALL) --no-build-isolation --editable .
 	@touch $@
 
@@ -60,6 +60,12 @@ test-slurm: .venv/installed $(MODEL) ## Start a SLURM of two nodes here, and run
 	tests/slurm/cluster.sh install
 	$(BIN)/pytest tests/slurm
 
+image: ## Build the container image with docker, podman or buildah
+	image/build.sh
+
+test-image: .venv/installed $(MODEL) ## Build a small image without CUDA, and run it in many ways (about fifteen minutes)
+	image/test.sh
+
 lint: .venv/installed ## Check style, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -68,6 +74,8 @@ lint: .venv/installed ## Check style, types and layers
 	$(BIN)/mypy --allow-subclassing-any benchmarks/*.py
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/shellcheck slurm/train.sbatch tests/slurm/cluster.sh
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/shellcheck --external-sources image/*.sh
 
 format: .venv/installed ## Put the files into the house style
 	$(BIN)/ruff check --fix .

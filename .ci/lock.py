@@ -2,11 +2,12 @@
 
     python3 .ci/lock.py python3.11 [python3.12 …]
 
-In: `pyproject.toml` with its extras `train` and `dev`, and PyPI as it is today, asked through pip on each
-interpreter that is named. Out, all of it sorted and pinned with the SHA-256 of every file that was chosen:
+In: `pyproject.toml` with its extras, and PyPI as it is today, asked through pip on each interpreter that is named.
+Out, all of it sorted and pinned with the SHA-256 of every file that was chosen:
 
-- `requirements.lock`: everything but torch;
-- `requirements-cuda.lock`: torch and the NVIDIA packages that PyPI's build of it needs.
+- `requirements.lock`: what a run needs beside torch;
+- `requirements-dev.lock`: what tests and linters need beside that;
+- `requirements-cuda.lock`: torch, the NVIDIA packages that PyPI's build of it needs, and bitsandbytes.
 
 `requirements-cpu.lock` holds one wheel that PyPI does not have, and is kept by hand. The pin of torch is
 read from it. The first interpreter, which should be the oldest, chooses the versions for all: one lock has to
@@ -24,20 +25,24 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-CUDA_PACKAGES = ("torch", "triton", "nvidia-", "cuda-")
+CUDA_PACKAGES = ("torch", "triton", "nvidia-", "cuda-", "bitsandbytes")
+RUN, ALL = "train,qlora,tracking", "train,qlora,tracking,dev"  # extras
 
 Pins = dict[str, tuple[str, frozenset[str]]]  # name -> version, hashes of its files
 
 
-def resolve(interpreter: str, pins: Pins) -> Pins:
-    """The pins with what pip would install into an empty environment of this interpreter. Fetches metadata only."""
+def resolve(interpreter: str, extras: str, pins: Pins) -> Pins:
+    """The pins with what pip would install of some extras into an empty environment of this interpreter.
+
+    Fetches metadata only.
+    """
     with tempfile.TemporaryDirectory() as directory:
         environment, report, constraints = (f"{directory}/{name}" for name in ("environment", "report", "constraints"))
         Path(constraints).write_text("".join(f"{name}=={version}\n" for name, (version, _) in pins.items()))
         subprocess.run([interpreter, "-m", "venv", environment], check=True)
         subprocess.run(
             [f"{environment}/bin/pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", report]
-            + ["--use-feature=fast-deps", "--constraint", constraints, f"{ROOT}[train,dev]"],
+            + ["--use-feature=fast-deps", "--constraint", constraints, f"{ROOT}[{extras}]"],
             check=True,
             # A machine's own indexes would put its own files into the lock.
             env=os.environ | {"PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": "", "PIP_EXTRA_INDEX_URL": ""},
@@ -69,12 +74,20 @@ def main(interpreters: list[str]) -> None:
         sys.exit("error: name at least one interpreter, and keep `torch==` in `requirements-cpu.lock`")
     pins: Pins = {"torch": (pinned[1], frozenset())}
     for interpreter in interpreters:
-        pins = resolve(interpreter, pins)
+        pins = resolve(interpreter, RUN, pins)
+    names = set(pins)
+    for interpreter in interpreters:
+        pins = resolve(interpreter, ALL, pins)
     cuda = {name: pin for name, pin in pins.items() if name.startswith(CUDA_PACKAGES)}
-    rest = {name: pin for name, pin in pins.items() if name not in cuda}
-    (ROOT / "requirements.lock").write_text(text(rest, "Everything but torch."))
-    (ROOT / "requirements-cuda.lock").write_text(text(cuda, "torch for NVIDIA GPUs, as PyPI has it."))
-    print(f"{len(rest)} packages in requirements.lock, {len(cuda)} in requirements-cuda.lock")
+    run = {name: pin for name, pin in pins.items() if name in names - cuda.keys()}
+    development = {name: pin for name, pin in pins.items() if name not in names}
+    for file, chosen, heading in (
+        ("requirements.lock", run, "What a run needs beside torch."),
+        ("requirements-dev.lock", development, "What tests and linters need beside it."),
+        ("requirements-cuda.lock", cuda, "torch for NVIDIA GPUs, as PyPI has it, and what needs them."),
+    ):
+        (ROOT / file).write_text(text(chosen, heading))
+        print(f"{len(chosen)} packages in {file}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from runner import microbatch, recipe
+from runner import image, microbatch, recipe
 from runner.architecture import Architecture
 from runner.errors import listed
 from runner.machine import TRACKERS, Device, Machine
@@ -73,7 +73,9 @@ def check_packages(settings: recipe.Recipe, machine: Machine) -> None:
     for name in TRACKERS:
         if getattr(settings.tracking, name) and name in machine.missing:
             raise Conflict(
-                f"the package `{name}` is not installed", ("tracking", name), f"`pip install {name}`, or leave it out"
+                f"the package `{name}` is not installed",
+                ("tracking", name),
+                f"{image.package(f'pip install {name}')}, or leave it out",
             )
     optimizer = settings.training.optimizer
     if optimizer in OWN_BACKWARD or optimizer.endswith("_layerwise"):
@@ -87,7 +89,7 @@ def check_packages(settings: recipe.Recipe, machine: Machine) -> None:
         raise Conflict(
             f"the optimizer `{optimizer}` needs the package `{module}`, which is not installed",
             ("training", "optimizer"),
-            f"install it (`pip install {PACKAGES.get(module, module)}`), or use `adamw_torch`",
+            f"install it ({image.package(f'pip install {PACKAGES.get(module, module)}')}), or use `adamw_torch`",
         )
 
 

@@ -129,6 +129,11 @@ def unpacked(values: Mapping[str, Any]) -> UserError:
     return kind(problems, int(values["total"]))
 
 
+def interrupted(reason: str) -> Interrupted:
+    """The end of a run that was told to stop; `reason` begins the sentence."""
+    return Interrupted(Problem(f"{reason}; run the same command again to go on"))
+
+
 def as_text(problem: Problem, colour: bool = False, label: str = "error") -> str:
     """The fault as a person sees it: sentence, place, the line itself with carets, hint."""
     bold, red, blue, end = ("\x1b[1m", "\x1b[1;31m", "\x1b[1;34m", "\x1b[0m") if colour else ("", "", "", "")

@@ -131,7 +131,7 @@ def _obey(order: Message, recipe: Recipe, follower: Follower, say: Callable[[str
         say(f"node {rank}: works in {directory}")
     elif order["say"] == "fetch":
         see(directory, order["sums"])
-        with follower.signals.raised():
+        with follower.signals.ending(workers.stop):
             fetch.model(recipe.model)
         if recipe.model.name.endswith(".gguf"):  # once here, and not in every process that trains
             apart = World(follower.nodes.count, rank, "127.0.0.1", workers.free_port())

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from runner import workers
+from runner import image, workers
 from runner.errors import Problem, RunError
 
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -31,7 +31,9 @@ def alone(directory: Path, shared: bool = False, elsewhere: str | None = None, p
         raise RunError(
             Problem(
                 f"cannot write to `{directory}`: {error.strerror}",
-                hint=elsewhere or "set `output.directory` to a folder that this user may write to, and mount it",
+                hint=elsewhere
+                or image.unwritable(str(directory))
+                or "set `output.directory` to a folder that this user may write to",
             )
         ) from error
     with lock:

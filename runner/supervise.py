@@ -11,19 +11,21 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import runner
 from runner import (
     architecture,
     checkpoint,
     continued,
+    errors,
     fetch,
     follow,
     machine,
@@ -60,9 +62,10 @@ from runner.recipe import Hub, Recipe
 from runner.rewards import confinement
 from runner.show import Watcher
 from runner.time_limit import Limit, Pace
-from runner.workers import Signals, Stage, World
+from runner.workers import Signals, Stage, World, stop
 
 ENDING = 300.0  # seconds that an earlier start of a job may still hold its directory
+TRAINED = ("done", "pushing", "not_pushed")  # what `run.json` says of a run that only has to be pushed, if anything
 PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed", "accelerate", "datasets", "huggingface-hub")
 
 
@@ -115,11 +118,22 @@ class Session:
         """Where the run takes place."""
         return replace(machine.here(), nodes=self.nodes.count)
 
+    def leave(self, error: Interrupted, directory: Path | None = None) -> NoReturn:
+        """End this process here; `directory` is that of a run which is trained and not pushed.
+
+        Nothing is raised: what is under way would wait for its threads, longer than a container is given.
+        """
+        if directory is not None:
+            _note_end(directory, "not_pushed", error)
+        self.lead.__exit__(type(error), error, None)
+        os.write(sys.stderr.fileno(), f"{errors.report(error)}\n".encode())
+        os._exit(error.exit_code)
+
 
 def _train(recipe: Recipe, places: Source, watcher: Watcher, session: Session) -> int:
-    if not Path(recipe.model.name).exists():
-        watcher.say(f"getting {recipe.model.name} from the Hub, unless it is here")
-    with session.signals.raised():
+    with session.signals.ending(session.leave):
+        if not Path(recipe.model.name).exists():
+            watcher.say(f"getting {recipe.model.name} from the Hub, unless it is here")
         fetch.model(recipe.model)
     where = session.machine()
     plan = settle(recipe, places, where, None)
@@ -136,15 +150,17 @@ def _train(recipe: Recipe, places: Source, watcher: Watcher, session: Session) -
             watcher.say(f"{directory} holds the finished run of this recipe: nothing to do")
             return DONE
         if recipe.output.hub:
-            repository.preflight(recipe.output.hub, os.environ)
-        if before.get("status") not in ("done", "not_pushed"):
+            with session.signals.ending(session.leave):
+                repository.preflight(recipe.output.hub, os.environ)
+        if before.get("status") not in TRAINED:
             for line in _surroundings(plan, where):
                 watcher.say(line)
             _keep_time(plan, before, session, watcher, stack)
             _run(plan, places, directory, session, watcher)
         if recipe.output.hub:
             result_card.write(plan, directory, os.environ)  # it names the repository
-            _push(recipe.output.hub, directory, watcher)
+            with session.signals.ending(lambda error: session.leave(error, directory)):
+                _push(recipe.output.hub, directory, watcher)
         runfile.update(directory, status="done", exit_code=DONE)
     return DONE
 
@@ -163,6 +179,11 @@ def _keep_time(plan: Plan, before: Mapping[str, Any], session: Session, watcher:
     over = threading.Event()
     threading.Thread(target=time_limit.watch, args=(limit, pace, session.signals.stop, over), daemon=True).start()
     stack.callback(over.set)
+
+
+def _note_end(directory: Path, status: str, error: UserError) -> None:
+    problems = [problem.message for problem in error.problems]
+    runfile.update(directory, status=status, exit_code=error.exit_code, problems=problems)
 
 
 def _surroundings(plan: Plan, where: machine.Machine) -> list[str]:
@@ -204,9 +225,7 @@ def _run(plan: Plan, places: Source, directory: Path, session: Session, watcher:
     try:
         plan = _stages(plan, places, directory, session, watcher)
     except UserError as error:
-        status = "interrupted" if isinstance(error, Interrupted) else "failed"
-        problems = [problem.message for problem in error.problems]
-        runfile.update(directory, status=status, exit_code=error.exit_code, problems=problems)
+        _note_end(directory, "interrupted" if isinstance(error, Interrupted) else "failed", error)
         raise
     finally:
         watcher.close()
@@ -246,7 +265,8 @@ def _stages(plan: Plan, places: Source, directory: Path, session: Session, watch
     rewards = (*plan.recipe.rewards, *plan.recipe.evaluation.rewards)
     if any(reward.requirements or reward.requirements_file for reward in rewards):
         watcher.say("preparing: installing what the rewards require, unless it is there")
-        scoring.install(plan.recipe, directory)
+        with session.signals.ending(stop):
+            scoring.install(plan.recipe, directory)
     watcher.say("preparing: reading the data, loading the tokenizer")
     try:
         stage("prepare", plan)
@@ -299,8 +319,7 @@ def _push(target: Hub, directory: Path, watcher: Watcher) -> None:
     try:
         pushed = repository.push(directory, target, os.environ, watcher.say, check_status=False)
     except PushError as error:
-        problems = [problem.message for problem in error.problems]
-        runfile.update(directory, status="not_pushed", exit_code=error.exit_code, problems=problems)
+        _note_end(directory, "not_pushed", error)
         raise
     runfile.update(directory, hub=asdict(pushed), pushed_to=asdict(target))
     watcher.say(f"pushed: {pushed.url}")
@@ -308,7 +327,7 @@ def _push(target: Hub, directory: Path, watcher: Watcher) -> None:
 
 def _check_same(before: Mapping[str, Any], recipe: Recipe, directory: Path) -> None:
     """Refuse to write another recipe's run over a finished one."""
-    if before.get("status") not in ("done", "not_pushed"):
+    if before.get("status") not in TRAINED:
         return
     ours = _comparable(asdict(recipe))
     changed = checkpoint.differences(_comparable(before["recipe"]), ours)

@@ -21,24 +21,36 @@ from runner.plan import Plan
 from runner.rewards import confinement
 
 FAULT = "TUNESMITH_FAULT"  # environment variable: the file to write a fault to
-AT_ONCE = ("hold_out", "evaluate", "score")  # stages that are stopped wherever they are
+SECONDS_TO_LEAVE = 3.0  # before SIGALRM ends a process that was to end by itself
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class Stop:
-    """Whether this process was told to stop. Signals only set a flag: the next step saves and stops.
+    """Whether this process was told to stop. While there is nothing to save, the first signal raises KeyboardInterrupt.
 
-    With `at_once`, for a stage that has nothing to save, the first one raises KeyboardInterrupt.
+    A stage that has something to save asks `requested`, and from then on a signal only sets that.
     """
 
-    def __init__(self, at_once: bool = False) -> None:
-        self.requested, self.at_once = False, at_once
+    def __init__(self) -> None:
+        self._received = self._asked = False
         for number in STOP_SIGNALS:
             signal.signal(number, self._note)
 
+    def requested(self) -> bool:
+        self._asked = True
+        return self._received
+
+    @property
+    def leaving(self) -> bool:
+        """Whether a signal has ended the stage."""
+        return self._received and not self._asked
+
     def _note(self, number: int, frame: FrameType | None) -> None:
-        first, self.requested = not self.requested, True
-        if self.at_once and first:  # a second one must not end the tidying up after it
+        first, self._received = not self._received, True
+        if first and not self._asked:  # a second one must not end the tidying up after it
+            # An import may swallow the exception, and a call into a library may keep it waiting.
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_LEAVE)
             raise KeyboardInterrupt
 
 
@@ -46,28 +58,26 @@ def main(stage: str, plan_file: str) -> int:
     """Run one stage; the exit code says how it ended."""
     confinement.protect_from_rewards()  # the environment of this process is none of a reward's business
     # before anything else is imported: a signal during the imports must not kill the process
-    stop = Stop(at_once=stage in AT_ONCE)
+    stop = Stop()
     try:
         _run(stage, planfile.from_json(Path(plan_file).read_text(encoding="utf-8")), stop)
-    except UserError as error:
-        _write_fault(error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        _write_fault(
-            OutOfMemory(
-                Problem(
-                    "the device ran out of memory",
-                    hint="use a smaller `training.micro_batch_size` or `dataset.max_length`, "
-                    "`training.gradient_checkpointing: true`, or a higher `deepspeed.zero_stage`",
-                )
-            )
-        )
-        return OutOfMemory.exit_code
-    return INTERRUPTED if stop.requested and stage != "train" else 0
+    except BaseException as error:
+        if stop.leaving:  # whatever a library has made of the KeyboardInterrupt
+            return INTERRUPTED
+        return _reported(error)
+    return 0
+
+
+def _reported(error: BaseException) -> int:
+    """Write a fault that a person can put right; the exit code. Raises what is no such fault."""
+    if not isinstance(error, UserError):
+        if not (isinstance(error, MemoryError | RuntimeError) and _is_out_of_memory(error)):
+            raise error
+        hint = "use a smaller `training.micro_batch_size` or `dataset.max_length`, "
+        hint += "`training.gradient_checkpointing: true`, or a higher `deepspeed.zero_stage`"
+        error = OutOfMemory(Problem("the device ran out of memory", hint=hint))
+    _write_fault(error)
+    return error.exit_code
 
 
 def _run(stage: str, plan: Plan, stop: Stop) -> None:
@@ -91,7 +101,7 @@ def _run(stage: str, plan: Plan, stop: Stop) -> None:
 
         from runner import train
 
-        if not train.run(plan, lambda: stop.requested):
+        if not train.run(plan, stop.requested):
             raise Interrupted(Problem("the run was told to stop, and saved a checkpoint"))
     elif stage == "reply":
         from runner import reply

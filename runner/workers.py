@@ -14,11 +14,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from runner import errors, machine, trackers
 from runner.errors import Crashed, Halted, Interrupted, OutOfMemory, Place, Problem, RunError, UserError
@@ -85,8 +85,8 @@ class Signals:
     def __init__(self) -> None:
         self.reason: str | None = None
         self.number = signal.SIGTERM
-        self._raises = False
         self.workers: list[subprocess.Popen[bytes]] = []
+        self._end: Callable[[Interrupted], None] | None = None
         for number in FORWARDED:
             signal.signal(number, lambda number, frame: self._received(signal.Signals(number)))
 
@@ -97,13 +97,15 @@ class Signals:
         self.pass_on()
 
     @contextmanager
-    def raised(self) -> Iterator[None]:
-        """Work of the supervisor's own, which a signal ends: it raises Interrupted."""
-        self._raises = True
+    def ending(self, end: Callable[[Interrupted], None]) -> Iterator[None]:
+        """While no worker runs: let a signal call `end` at once, also one that has come before."""
+        if self.reason is not None:
+            end(errors.interrupted(self.reason))
+        self._end = end
         try:
             yield
         finally:
-            self._raises = False
+            self._end = None
 
     def pass_on(self) -> None:
         """Send the workers what was received."""
@@ -114,8 +116,13 @@ class Signals:
     def _received(self, number: signal.Signals) -> None:
         # A Python that starts up turns SIGINT into a traceback, and SIGTERM into nothing but its end.
         self.stop(f"stopped by {number.name}", signal.SIGTERM if number == signal.SIGINT else number)
-        if self._raises:
-            raise Interrupted(Problem(f"{self.reason}; run the same command again to go on"))
+        if self._end is not None:
+            self._end(errors.interrupted(str(self.reason)))
+
+
+def stop(error: Interrupted) -> NoReturn:
+    """An end for `Signals.ending` that tidies up on its way out."""
+    raise error
 
 
 def run(
@@ -163,7 +170,7 @@ def run(
                 raise Interrupted(Problem(sentence)) from fault_found
             raise fault_found
     if signals.reason is not None and (first_failed is not None or stage.name != "train"):
-        raise Interrupted(Problem(f"{signals.reason}; run the same command again to go on"))
+        raise errors.interrupted(signals.reason)
 
 
 @dataclass(frozen=True)
@@ -271,6 +278,8 @@ def _wait(
             for worker in workers:
                 if worker.poll() is None:
                     worker.kill()
+        if os.getpid() == 1:
+            _reap_others({worker.pid for worker in workers})
         time.sleep(0.05)
     if first_failed is None:
         first_failed = next((number for number, worker in enumerate(workers) if worker.returncode), None)
@@ -278,8 +287,16 @@ def _wait(
 
 
 def _ends(stage: Stage) -> list[int]:
-    """The exit codes of processes that a signal to stop ended."""
-    return [-number for number in FORWARDED] + ([-signal.SIGKILL] if stage.name != "train" else [])
+    """The exit codes of processes that a signal to stop ended, or a worker's own alarm after one."""
+    return [-number for number in (*FORWARDED, signal.SIGALRM)] + ([-signal.SIGKILL] if stage.name != "train" else [])
+
+
+def _reap_others(workers: Collection[int]) -> None:
+    """Take note of the ends of processes that lost their parents: they become those of process 1, which a container
+    that was started without an init has this process for."""
+    with suppress(ChildProcessError):  # there is none left
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid not in workers:
+            os.waitpid(ended.si_pid, 0)
 
 
 def _fault(stage: Stage, rank: int, code: int, logs: Path) -> UserError:

@@ -45,7 +45,7 @@ def our_files() -> Iterator[Path]:
             for name in below
             if name not in NOT_OURS and not name.endswith(".egg-info") and (name[0] != "." or name in HIDDEN_BUT_OURS)
         ]
-        yield from (Path(directory, name) for name in names if not name.endswith((".pyc", ".lock", ".jsonl")))
+        yield from (Path(directory, name) for name in names if not name.endswith((".pyc", ".lock", ".jsonl", ".whl")))
 
 
 def python_files() -> list[Path]:
@@ -157,18 +157,23 @@ def test_what_is_imported_is_declared() -> None:
 
 def test_the_locks_hold_what_the_project_asks_for() -> None:
     asked = project()["project"]
-    wanted = asked["dependencies"] + asked["optional-dependencies"]["train"] + asked["optional-dependencies"]["dev"]
-    locked = pins("requirements.lock") | pins("requirements-cuda.lock")
-    for requirement in map(Requirement, wanted):
-        version, _ = locked[canonicalize_name(requirement.name)]
-        assert requirement.specifier.contains(version), f"{requirement} is locked at {version}: `make lock`"
+    extras = asked["optional-dependencies"]
+    run = asked["dependencies"] + extras["train"] + extras["tracking"] + extras["qlora"]
+    for wanted, locks in ((run, ("", "-cuda")), (extras["dev"], ("-dev",)), (extras["flash"], ("-flash",))):
+        locked = {package: pin for lock in locks for package, pin in pins(f"requirements{lock}.lock").items()}
+        for requirement in map(Requirement, wanted):
+            version, _ = locked[canonicalize_name(requirement.name)]
+            assert requirement.specifier.contains(version), f"{requirement} is locked at {version}: `make lock`"
 
 
 def test_the_locks_agree_on_torch_and_hash_everything() -> None:
     cpu, cuda, rest = (pins(f"requirements{name}.lock") for name in ("-cpu", "-cuda", ""))
     assert cpu["torch"][0].removesuffix("+cpu") == cuda["torch"][0]
-    assert not (cpu.keys() | cuda.keys()) & rest.keys()
-    assert all(hashes for lock in (cpu, cuda, rest, pins("requirements-model.lock")) for _, hashes in lock.values())
+    development = pins("requirements-dev.lock")
+    assert not (cpu.keys() | cuda.keys()) & (rest.keys() | development.keys())
+    assert not rest.keys() & development.keys()
+    others = pins("requirements-model.lock"), pins("requirements-flash.lock")
+    assert all(hashes for lock in (cpu, cuda, rest, development, *others) for _, hashes in lock.values())
 
 
 def test_make_help_names_every_target() -> None:

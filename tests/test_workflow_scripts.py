@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +26,7 @@ case $1 in
   run) while [[ $1 != ghcr.io/* ]]; do shift; done; shift; source "$here/does" ;;
   kill) touch "$here/killed" ;;
   ps) cat "$here/running" ;;
+  buildx) [[ $2 != imagetools ]] || cat "$here/base" ;;
 esac
 """
 
@@ -178,7 +181,7 @@ def test_the_container_can_do_little(step: Step, tmp_path: Path) -> None:
     assert ended.given("--workdir") == [str(workspace)]
     assert ended.given("--mount") == [
         f"type=bind,source={workspace},target={workspace},readonly",
-        f"type=bind,source={home}/tunesmith/cache,target={home}/tunesmith/cache",
+        f"type=bind,source={home}/tunesmith/cache,target=/cache",
         f"type=bind,source={data},target={data},readonly",
         f"type=bind,source={directory},target={directory}",
         f"type=bind,source={summary},target={summary}",
@@ -322,27 +325,65 @@ def test_what_a_cancelled_step_left_is_stopped(step: Step, tmp_path: Path) -> No
     ]
 
 
-def test_an_image_is_built_of_its_own_tag_alone(step: Step, tmp_path: Path) -> None:
-    (tmp_path / "workspace/pyproject.toml").write_text('[project]\nversion = "0.1.0"\n')
-    digest = "sha256:" + "0123456789abcdef" * 4
-    (tmp_path / "image.json").write_text(
+def release(folder: Path) -> dict[str, str]:
+    """What a step of a release has, with the files that it reads; bases and image have digests."""
+    workspace, digest = folder / "workspace", "sha256:" + "0123456789abcdef" * 4
+    for name in ("Dockerfile", "pyproject.toml", "requirements.lock", "requirements-cuda.lock", "image/labels.sh"):
+        (workspace / name).parent.mkdir(exist_ok=True)
+        (workspace / name).write_bytes((SCRIPTS.parent.parent / name).read_bytes())
+    (folder / "tools/base").write_text(f"{digest}\n")
+    (folder / "image.json").write_text(
         f'{{\n  "containerimage.config.digest": "x",\n  "containerimage.digest": "{digest}"\n}}'
     )
-    given = {
+    return {
         "GITHUB_SHA": "a" * 40,
         "GITHUB_ACTOR": "ann",
-        "RUNNER_TEMP": str(tmp_path),
+        "RUNNER_TEMP": str(folder),
         "REGISTRY_TOKEN": "secret-token",
+        "GITHUB_REF_NAME": "v0.1.0",
     }
-    wrong = step("image.sh", **given, GITHUB_REF_NAME="v0.2.0")
+
+
+def test_an_image_is_built_of_its_own_tag_alone(step: Step, tmp_path: Path) -> None:
+    given = release(tmp_path)
+    wrong = step("image.sh", **given | {"GITHUB_REF_NAME": "v0.2.0"})
     assert (wrong.code, wrong.calls) == (2, [])
     assert wrong.out == "::error title=Tunesmith::the tag `v0.2.0` is not that of version `0.1.0`\n"
-    ended = step("image.sh", **given, GITHUB_REF_NAME="v0.1.0")
+    ended = step("image.sh", **given)
     assert ended.code == 0, ended.out
+    digest = "sha256:" + "0123456789abcdef" * 4
     assert ended.output == {"name": "ghcr.io/ann/recipes", "digest": digest}
-    login, _, build = ended.calls
+    login, *_, build = ended.calls
     assert login == ["login", "ghcr.io", "--username", "ann", "--password-stdin"]
     assert {"--push", "--sbom=true", "--provenance=mode=max"} <= set(build)
     assert build[build.index("--tag") + 1] == "ghcr.io/ann/recipes:0.1.0"
     assert f"docker pull ghcr.io/ann/recipes@{digest}" in ended.summary
     assert "secret-token" not in ended.out + str(ended.calls)
+
+
+def test_an_image_is_built_on_digests_and_says_what_of(step: Step, tmp_path: Path) -> None:
+    given = release(tmp_path)
+    ended = step("image.sh", **given)
+    build = ended.calls[-1]
+    given_as = {
+        name: [after for before, after in zip(build, build[1:], strict=False) if before == name] for name in build
+    }
+    lock = b"".join((tmp_path / f"workspace/requirements{name}.lock").read_bytes() for name in ("", "-cuda"))
+    digest = "sha256:" + "0123456789abcdef" * 4
+    base, devel = (each.removeprefix("--build-arg=") for each in build if each.startswith("--build-arg="))
+    assert re.fullmatch(rf"BASE_IMAGE=nvidia/cuda:[\w.]+-base-ubuntu24.04@{digest}", base)
+    assert re.fullmatch(rf"DEVEL_IMAGE=nvidia/cuda:[\w.]+-devel-ubuntu24.04@{digest}", devel)
+    assert given_as["--build-arg"] == ["WITH_FLASH_ATTN=1"]
+    assert set(given_as["--label"]) == {
+        "org.opencontainers.image.source=https://github.com/Ann/Recipes",
+        "org.opencontainers.image.version=0.1.0",
+        f"org.opencontainers.image.revision={'a' * 40}",
+        f"org.opencontainers.image.base.name={base.removeprefix('BASE_IMAGE=')}",
+        f"tunesmith.lock.sha256={hashlib.sha256(lock).hexdigest()}",
+    }
+    wheel = step("image.sh", **given, FLASH_ATTN_WHEEL="https://example.org/flash_attn.whl").calls[-1]
+    assert {"WITH_FLASH_ATTN=wheel", "FLASH_ATTN_WHEEL=https://example.org/flash_attn.whl"} <= set(wheel)
+    (tmp_path / "tools/base").write_text("not found\n")
+    unknown = step("image.sh", **given)
+    assert unknown.code == 2 and "the registry tells no digest of `nvidia/cuda:" in unknown.out
+    assert not any("--push" in call for call in unknown.calls)

@@ -7,7 +7,8 @@
 # HF_TOKEN and WANDB_API_KEY where there are any.
 # Out, in GITHUB_OUTPUT: container, directory (the run is in a folder of it), key, exit-code. Ends with that code.
 #
-# Each directory has the same path inside as outside, so that every path in a message leads somewhere.
+# Each directory has the same path inside as outside, so that every path in a message leads somewhere; but for caches,
+# which the image has its place for.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=messages.sh
 source "$(dirname "${BASH_SOURCE[0]}")/messages.sh"
@@ -61,9 +62,7 @@ options=(
   --entrypoint tunesmith --user "$(id -u):$(id -g)"
   --read-only --tmpfs "/tmp:exec,mode=1777" --cap-drop ALL --security-opt no-new-privileges
   --workdir "$GITHUB_WORKSPACE" --mount "$(same "$GITHUB_WORKSPACE" ",readonly")"
-  --env "HOME=$outputs/cache" --env "XDG_CACHE_HOME=$outputs/cache/.cache" --env "HF_HOME=$outputs/cache/huggingface"
-  --env "TUNESMITH_CACHE=$outputs/cache/tunesmith" --env NO_COLOR=1
-  --mount "$(same "$outputs/cache")"
+  --env NO_COLOR=1 --mount "type=bind,source=$outputs/cache,target=/cache"
 )
 for each in "${data[@]}"; do
   mountable '`data`' "$each"

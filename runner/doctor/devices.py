@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from runner import nvidia
+from runner import image, nvidia
 from runner.doctor.facts import Facts
 from runner.doctor.finding import Finding, Surroundings, size, wrong
 from runner.doctor.needs import Needs
@@ -72,6 +72,7 @@ def found_by_torch(facts: Facts, driver_found: str, needs: Needs, machine: Machi
     if torch is None or "error" in torch:
         reason = torch["error"] if torch else facts.trouble or "it told nothing"
         hint = "`python -c 'import torch'` says more; `make setup`, or `pip install 'tunesmith[train]'`"
+        hint = "`docker run --entrypoint python IMAGE -c 'import torch'` says more" if image.is_here() else hint
         return [Finding(GROUP, "torch", "fault", f"cannot be imported: {_short(reason)}", hint)]
     found = [_build(torch, cuda, driver_found, machine)]
     if machine.devices and torch["cuda"]:
@@ -118,6 +119,7 @@ def built_for_cpus(version: str) -> Finding:
     """The fault of a build of torch for CPUs on a machine with CUDA devices."""
     hint = "`pip install --force-reinstall torch` in the version that is asked for takes a build with CUDA; "
     hint += "here `make setup ACCELERATOR=cuda`"
+    hint = image.other() or hint
     return Finding(GROUP, "torch", "fault", f"{version}, built for CPUs, beside CUDA devices", hint)
 
 

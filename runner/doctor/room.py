@@ -8,6 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner import image
 from runner.doctor.finding import GIB, Finding, Status, Surroundings, size, wrong
 from runner.doctor.needs import Needs
 from runner.machine import Machine
@@ -124,6 +125,7 @@ def writable(folder: Folder) -> Finding:
     shown, place = str(folder.path), _existing(folder.path)
     way = f"set `{folder.variable}` to a folder that can be written to"
     mount = f"{way}; in a container mount one there: `-v FOLDER:{shown}`"
+    mount = (image.unwritable(shown) if folder.name == "output" else image.writable(shown)) or mount
     if not os.path.isdir(place):
         return Finding(GROUP, folder.name, wrong(folder.needed), f"`{place}` is no folder", way)
     try:
@@ -144,6 +146,9 @@ def writable(folder: Folder) -> Finding:
         hint = f"mount it with `exec` (docker: `--tmpfs {place}:rw,exec`), or set `{folder.variable}`"
         text = f"`{shown}` is mounted noexec, and what is compiled there has to run"
         return Finding(GROUP, folder.name, wrong(folder.needed), text, hint)
+    if folder.name == "output" and image.is_here() and os.stat(place).st_dev == os.stat("/").st_dev:
+        text = f"`{shown}` is in the container, and is lost with it"
+        return Finding(GROUP, folder.name, "warning", text, image.lost())
     if folder.name == "output" and free < LITTLE_DISK:
         hint = f"free some space, or set `{folder.variable}` to a folder on another disk"
         return Finding(GROUP, folder.name, "warning", f"`{shown}`, only {size(free)} free", hint)

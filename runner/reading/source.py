@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from runner import secrets
+from runner import image, secrets
 from runner.errors import Place, Problem, RecipeError
 from runner.nearest import nearest
 from runner.reading import scalars, syntax
@@ -110,9 +110,12 @@ def file_text(path: str) -> str:
         with open(path, "rb") as opened:
             data = opened.read(LARGEST_FILE + 1)
     except FileNotFoundError:
-        raise RecipeError(Problem(f"`{path}` does not exist", place, similar_file(path))) from None
+        hint = image.no_recipe(path) or similar_file(path)
+        raise RecipeError(Problem(f"`{path}` does not exist", place, hint)) from None
     except PermissionError:
-        raise RecipeError(Problem(f"`{path}` cannot be read: permission denied", place)) from None
+        raise RecipeError(
+            Problem(f"`{path}` cannot be read: permission denied", place, image.unreadable(path))
+        ) from None
     except ValueError:
         raise RecipeError(Problem("a file name with a NUL or half a character cannot be opened", place)) from None
     except OSError as error:
@@ -128,7 +131,7 @@ def similar_file(path: str, said: str | None = None) -> str | None:
     try:
         similar = nearest(name, sorted(os.listdir(directory or ".")))
     except FileNotFoundError:
-        return f"its directory `{said_directory}` does not exist either"
+        return image.not_mounted(path) or f"its directory `{said_directory}` does not exist either"
     except (OSError, ValueError):
         return None
     return f"a similar name exists: `{os.path.join(said_directory, similar)}`" if similar else None
@@ -148,10 +151,13 @@ def closest(places: Places, path: Path) -> Written | None:
 
 def _file_inside(directory: str) -> str | None:
     try:
-        names = sorted(name for name in os.listdir(directory) if name.endswith((".yaml", ".yml")))
+        names = sorted(os.listdir(directory))
     except OSError:
         return None
-    return f"name a file in it, such as `{os.path.join(directory, names[0])}`" if names else None
+    recipes = [name for name in names if name.endswith((".yaml", ".yml"))]
+    if recipes:
+        return f"name a file in it, such as `{os.path.join(directory, recipes[0])}`"
+    return None if names else image.empty_directory(directory)
 
 
 def _decoded(data: bytes, file: str) -> str:
