@@ -12,11 +12,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from runner import rollouts, scoring
+from runner import rollouts, scoring, training
 from runner.answering import Answer
 from runner.plan import Plan
 from runner.rewards.contract import Scores
-from runner.scores.metrics import of_reward
+from runner.scores.metrics import BY_REWARDS, of_reward
 
 Scorer = Callable[[Sequence[Any], Sequence[Answer]], list[dict[str, Any]]]
 
@@ -46,6 +46,19 @@ def scorer(plan: Plan, step: int, rank: int = 0) -> Iterator[Scorer]:
         scoring.measuring_pool(plan.recipe, directory, rank, log.told) as pool,
     ):
         yield scores
+
+
+def by_row(scores: Scores, rows: int) -> list[dict[str, float | None]]:
+    """The total of each completion, and each reward's score of it, by the names of their metrics."""
+    return [{BY_REWARDS: scores.total(number), **by_name(scores, number)} for number in range(rows)]
+
+
+def means(scored: Sequence[Mapping[str, float | None]], names: Sequence[str], device: Any) -> dict[str, float | None]:
+    """The mean of each metric over the rows of all processes that have it; None where none has."""
+    values = [[value for each in scored if (value := each[name]) is not None] for name in names]
+    sums = training.over_processes(device, *map(float, map(sum, values)), *map(len, values))
+    pairs = zip(sums[: len(names)], sums[len(names) :], strict=True)
+    return {name: total / count if count else None for name, (total, count) in zip(names, pairs, strict=True)}
 
 
 def by_name(scores: Scores, number: int) -> dict[str, float | None]:

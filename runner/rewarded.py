@@ -18,8 +18,7 @@ from runner import answering, intervals, measuring, model, rollouts, scoring
 from runner.events import tell
 from runner.intervals import Measured
 from runner.plan import Plan
-from runner.rewards.contract import Scores
-from runner.scores.metrics import BY_REWARDS, of_reward
+from runner.scores.metrics import of_reward
 from runner.tasks import grpo
 
 
@@ -39,10 +38,9 @@ def samples(plan: Plan, adapted: PeftModel, tokenizer: PreTrainedTokenizerBase, 
             with adapted.disable_adapter() if name == "base" else contextlib.nullcontext():
                 ids = answering.tokens(adapted, [row["input_ids"] for row in asked], sampling)
             texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
-            scores = pool.score(scoring.batch(asked, texts, ids, step, 0.0))
-            for number, entry in enumerate(found):
-                entry[name] = texts[number]
-                entry[f"{name}_scores"] = _scores(scores, number)
+            scores = measuring.by_row(pool.score(scoring.batch(asked, texts, ids, step, 0.0)), len(asked))
+            for entry, text, scored in zip(found, texts, scores, strict=True):
+                entry[name], entry[f"{name}_scores"] = text, scored
     return found
 
 
@@ -61,7 +59,3 @@ def measured(found: Sequence[dict[str, Any]], baseline: bool) -> dict[str, Measu
 def names(plan: Plan) -> list[str]:
     """What the scores of `evaluation.rewards` are called among the metrics."""
     return [of_reward(reward.name) for reward in plan.recipe.evaluation.rewards]
-
-
-def _scores(scores: Scores, number: int) -> dict[str, float | None]:
-    return {BY_REWARDS: scores.total(number), **measuring.by_name(scores, number)}

@@ -30,6 +30,7 @@ from runner import (
     follow,
     machine,
     planfile,
+    remedies,
     runfile,
     scoring,
     sharding,
@@ -44,6 +45,7 @@ from runner.errors import (
     DONE,
     Halted,
     Interrupted,
+    OutOfMemory,
     Place,
     Problem,
     PushError,
@@ -290,7 +292,11 @@ def _stages(plan: Plan, places: Source, directory: Path, session: Session, watch
     order("fetch", "plan.json", "prepared/prepared.json")
     lead.done()
     watcher.say("training: loading the model")
-    _train_everywhere(plan, session, order, stage)
+    try:
+        _train_everywhere(plan, session, order, stage)
+    except OutOfMemory as error:
+        where = session.machine()
+        raise remedies.told(error, plan, lambda recipe: settle(recipe, places, where, rows)) from error
     runfile.update(directory, status="evaluating", rewards=scoring.hashes(plan.recipe))
     watcher.say("evaluating: reading the adapter back")
     stage("evaluate", plan)

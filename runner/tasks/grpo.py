@@ -21,13 +21,7 @@ import transformers
 from datasets import Dataset
 from torch import distributed
 from torch.utils.data import DataLoader
-from transformers import (
-    PreTrainedTokenizerBase,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import GRPOConfig, GRPOTrainer
 
 from runner import answering, generation, learned_head, measuring, reload, rollouts, rounds, scoring, training
@@ -195,34 +189,29 @@ class Trainer(GRPOTrainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """The mean total of one greedy answer to each held-out prompt, and that of each reward, over all processes."""
-        prompts = min(self.plan.recipe.evaluation.samples, len(self.eval_dataset))
-        rows = [self.eval_dataset[number] for number in range(self.rank, prompts, self.plan.processes)]
+        asked = range(min(self.plan.recipe.evaluation.samples, len(self.eval_dataset)))
+        rows = [self.eval_dataset[number] for number in asked[self.rank :: self.plan.processes]]
+        names = [BY_REWARDS, *(of_reward(reward.name) for reward in self.plan.recipe.rewards)]
+        means = measuring.means(self._paid(rows), names, self.args.device)
+        if means[training.stopping_metric(self.plan)] is None:
+            message = f"no held-out prompt could be scored at step {self.state.global_step}"
+            raise RunError(Problem(message, hint="`rewards.jsonl` says where and why rewards failed"))
+        metrics = {f"{training.HELD_OUT}{name}": mean for name, mean in means.items() if mean is not None}
+        transformers.Trainer.log(self, dict(metrics))  # TRL's own would add what it has gathered for training
+        self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _paid(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, float | None]]:
+        """The scores of a greedy answer to each of some prompts, by the names of metrics."""
+        if not rows:
+            return []
         model, was_training = self.accelerator.unwrap_model(self.model), self.model.training
         self.model.eval()
         ids = answering.tokens(model, [row["input_ids"] for row in rows], self.sampling)
         self.model.train(was_training)
-        sums = dict.fromkeys([BY_REWARDS, *(of_reward(reward.name) for reward in self.plan.recipe.rewards)], (0.0, 0))
-        if rows:
-            texts = self._tokenizer.batch_decode(ids, skip_special_tokens=True)
-            step, epoch = self.state.global_step, float(self.state.epoch or 0.0)
-            self.judge.begin(scoring.batch(rows, texts, ids, step, epoch))
-            scores = self.judge.scores()
-            each = [{BY_REWARDS: scores.total(row), **measuring.by_name(scores, row)} for row in range(len(rows))]
-            for name in sums:
-                values = [value for scored in each if (value := scored[name]) is not None]
-                sums[name] = (sum(values), len(values))
-        found = training.over_processes(self.args.device, *(value for pair in sums.values() for value in pair))
-        metrics = {
-            f"{training.HELD_OUT}{name}": total / count
-            for name, total, count in zip(sums, found[::2], found[1::2], strict=True)
-            if count
-        }
-        if f"{training.HELD_OUT}{training.stopping_metric(self.plan)}" not in metrics:
-            message = f"no held-out prompt has a score at step {self.state.global_step}: every call of a reward failed"
-            raise RunError(Problem(message, hint="`rewards.jsonl` says where and why"))
-        transformers.Trainer.log(self, dict(metrics))  # TRL's own would add what it has gathered for training
-        self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
+        texts = self._tokenizer.batch_decode(ids, skip_special_tokens=True)
+        self.judge.begin(scoring.batch(rows, texts, ids, self.state.global_step, float(self.state.epoch or 0.0)))
+        return measuring.by_row(self.judge.scores(), len(rows))
 
     def described(self, first: int, last: int, logs: dict[str, Any]) -> dict[str, Any]:
         """What is reported of the steps after `first` up to `last`, beside their loss; a warning where it is due."""

@@ -108,12 +108,11 @@ class Trainer(SFTTrainer):
         if rewarded:
             with measuring.scorer(self.plan, self.state.global_step, self.rank) as paid:
                 scores = paid(mine.questions, [answer for answer, _ in found])
-        values = [value for each in scores if (value := each[metric]) is not None]
-        total, count = training.over_processes(self.args.device, sum(values), len(values))
-        if not count and metric != "no_call_precision":  # of answers that all call, none is right not to
+        mean = measuring.means(scores, [metric], self.args.device)[metric]
+        if mean is None and metric != "no_call_precision":  # of answers that all call, none is right not to
             message = f"no held-out row counts for `{metric}`, and the run is to stop by it"
             raise RunError(Problem(message, hint="name another `training.early_stopping.metric`"))
-        return total / max(count, 1)
+        return mean or 0.0
 
     def prove_isolation(self) -> None:
         """Raise RunError where rows that are laid together see each other. Runs on the wrapped model."""
