@@ -58,8 +58,8 @@ def test_a_wheel_holds_the_templates(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet", "--wheel-dir"]
-    subprocess.run([*pip, str(tmp_path / "wheels"), str(tmp_path)], check=True, capture_output=True)
-    (wheel,) = (tmp_path / "wheels").iterdir()
+    subprocess.run([*pip, str(tmp_path / "built"), str(tmp_path)], check=True, capture_output=True)
+    (wheel,) = (tmp_path / "built").iterdir()
     names = zipfile.ZipFile(wheel).namelist()
     assert {f"runner/chat_templates/{name}.jinja" for name in chat_templates.NAMES} <= set(names)
     assert "runner/text/calling/pythonic.py" in names

@@ -36,6 +36,7 @@ rewards: [{use: valid_json}]
 
 # Keys whose other value has to be a path that is there, or fit what stands beside it.
 OTHER_VALUES: dict[tuple[str, ...], Any] = {
+    ("training", "early_stopping", "metric"): "perplexity",
     ("task",): None,  # another task needs other sections
     ("rewards",): [{"use": "tag_format"}],
     ("grpo", "num_generations"): 8,

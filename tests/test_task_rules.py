@@ -40,7 +40,9 @@ def test_sound_settings_pass(tmp_path: Path) -> None:
         ["dataset.format=prompt"],
         ["dataset.overflow=drop"],
         ["evaluation.metrics=[reward]", "evaluation.samples=0"],
-        ["training.early_stopping=null", "dataset.max_length=null"],
+        ["training.early_stopping=null", "dataset.max_length=null", "training.evaluate_every=2"],
+        ["training.early_stopping={metric: reward}"],
+        ["training.early_stopping={metric: reward/valid_json}"],
         ["rewards=[{use: valid_json, weight: 0}, {use: tag_format}]"],
         ["rewards=[{use: valid_json, weight: -1}]"],
         ["training.max_steps=5"],
@@ -65,8 +67,6 @@ def test_a_section_of_grpo_belongs_to_it(tmp_path: Path, task: str, section: str
         ("dataset:\n  train: rows.jsonl\n  learn: all\n", 5, "dataset.learn"),
         ("dataset:\n  train: rows.jsonl\n  max_length: 64\n", 5, "dataset.max_length"),
         ("dataset:\n  train: rows.jsonl\ntraining:\n  packing: bfd\n", 6, "training.packing"),
-        ("dataset:\n  train: rows.jsonl\ntraining:\n  evaluate_every: 2\n", 6, "training.evaluate_every"),
-        ("dataset:\n  train: rows.jsonl\ntraining:\n  early_stopping: {}\n", 6, "training.early_stopping"),
     ],
 )
 def test_settings_that_mean_nothing_to_grpo(tmp_path: Path, block: str, line: int, key: str) -> None:
