@@ -59,6 +59,7 @@ from runner.nodes import Nodes
 from runner.plan import Plan
 from runner.reading.source import Source, closest
 from runner.recipe import Hub, Recipe
+from runner.report import page
 from runner.rewards import confinement
 from runner.show import Watcher
 from runner.time_limit import Limit, Pace
@@ -127,6 +128,8 @@ class Session:
             _note_end(directory, "not_pushed", error)
         self.lead.__exit__(type(error), error, None)
         os.write(sys.stderr.fileno(), f"{errors.report(error)}\n".encode())
+        if directory is not None:
+            page.attempt(directory, os.environ, lambda _: None)
         os._exit(error.exit_code)
 
 
@@ -156,6 +159,8 @@ def _train(recipe: Recipe, places: Source, watcher: Watcher, session: Session) -
             for line in _surroundings(plan, where):
                 watcher.say(line)
             _keep_time(plan, before, session, watcher, stack)
+        stack.callback(page.attempt, directory, os.environ, watcher.say)  # whatever the end
+        if before.get("status") not in TRAINED:
             _run(plan, places, directory, session, watcher)
         if recipe.output.hub:
             result_card.write(plan, directory, os.environ)  # it names the repository
@@ -316,6 +321,7 @@ def _train_everywhere(
 
 def _push(target: Hub, directory: Path, watcher: Watcher) -> None:
     runfile.update(directory, status="pushing")
+    page.attempt(directory, os.environ, watcher.say)
     try:
         pushed = repository.push(directory, target, os.environ, watcher.say, check_status=False)
     except PushError as error:
