@@ -22,6 +22,7 @@ from markupsafe import Markup
 import runner
 from runner import runfile
 from runner.errors import Problem, RecipeError, RunError
+from runner.hub.redaction import redact
 from runner.report import completions, curves, data, ends, evaluation, recipe
 from runner.report.reading import Files, mapping, number, visible
 
@@ -83,7 +84,7 @@ def render(directory: Path, environment: Mapping[str, str]) -> str:
     settled = mapping(state.get("recipe")) or mapping(plan.get("recipe"))
     written = files.text("recipe.yaml")
     sampled = part("the completions", lambda: completions.read(files), None)
-    page: str = _template().render(
+    page: str = _template(files.environment).render(
         name=str(state.get("name") or settled.get("name") or directory.name),
         status=part("the state", lambda: ends.status(state), ""),
         sentence=part("the state", lambda: ends.sentence(state, scored, directory), ""),
@@ -114,18 +115,17 @@ def render(directory: Path, environment: Mapping[str, str]) -> str:
     return page
 
 
-def _template() -> Any:
+def _template(secrets: Mapping[str, str]) -> Any:
+    def shown(value: Any) -> Any:
+        """What the template puts on the page: text with no secret and nothing hidden in it, or markup of our own."""
+        return visible(redact(value, secrets)) if isinstance(value, str) and not isinstance(value, Markup) else value
+
     loader = PackageLoader("runner.report", "")
     environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=shown
     )
-    environment.filters["code"] = _code
+    environment.filters["code"] = lambda text: _code(redact(text, secrets))
     return environment.get_template("page.html.jinja")
-
-
-def _shown(value: Any) -> Any:
-    """What the template puts on the page: text with nothing hidden in it, or markup of our own."""
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _code(text: str) -> Markup:

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner.hub.redaction import redact
+from runner.hub.redaction import names_a_secret, redact
 
 LARGEST_DRAWN = 1e12
+WITH_TEXTS = ("rewards", "measured", "warnings")  # what a logged step has beside numbers
 LARGEST_TEXT = 2**20  # characters of a file that is shown as text
 # What a browser acts on, hides or refuses: controls, separators of lines, orders of direction, halves of characters.
 HIDDEN = re.compile(
@@ -26,7 +27,9 @@ class Files:
     """What is in a run's directory; `notes` are sentences on what of it could not be read."""
 
     def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
-        self.directory, self.environment = directory, environment
+        self.directory = directory
+        # only what holds a secret: it is gone through for each text
+        self.environment = {name: value for name, value in environment.items() if names_a_secret(name)}
         self.notes: list[str] = []
 
     def object(self, name: str) -> dict[str, Any]:
@@ -76,10 +79,10 @@ class Files:
             self._note(f"{torn} {'line' if torn == 1 else 'lines'} of `{name}` cannot be read")
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """Logged steps and evaluations, in order."""
+        """Logged steps and evaluations, in order, without their secrets."""
         for event in self.lines("metrics.jsonl"):
             if isinstance(event.get("step"), int) and "event" in event:
-                yield event
+                yield event | {key: clean(event[key], self.environment) for key in WITH_TEXTS if key in event}
 
     def _text(self, name: str, most: int = -1) -> str:
         with (self.directory / name).open(encoding="utf-8", errors="replace") as file:

@@ -28,7 +28,7 @@ def settings(settled: Mapping[str, Any], written: str) -> list[tuple[str, str, b
     return [
         (".".join(map(str, path)), _shown(value), path not in said and _is_default(path, value, bare))
         for path, value in _leaves(settled)
-        if path[0] not in NOT_SETTINGS
+        if path and path[0] not in NOT_SETTINGS
     ]
 
 
