@@ -210,6 +210,7 @@ def push(directory: Path, recipe_of: Mapping[str, Any], watcher: Watcher) -> Non
     with alone(directory):
         pushed = repository.push(directory, Hub(**hub_settings), os.environ, watcher.say)
         runfile.update(directory, status="done", exit_code=DONE, hub=asdict(pushed), pushed_to=hub_settings)
+        page.attempt(directory, os.environ, watcher.say)
     watcher.say(f"{'nothing new to push' if pushed.unchanged else 'pushed'}: {pushed.url}")
 
 

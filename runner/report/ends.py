@@ -79,7 +79,7 @@ def facts(state: Mapping[str, Any], plan: Mapping[str, Any], steps: Sequence[int
         ("device", _device(plan)),
         ("time", f"{sum(seconds) / 60:.1f} minutes" if seconds else None),
         ("started", state.get("started")),
-        ("written", state.get("updated")),
+        ("last changed", state.get("updated")),
     ]
     return [(name, str(value)) for name, value in found if value is not None]
 
