@@ -155,12 +155,11 @@ def _train(recipe: Recipe, places: Source, watcher: Watcher, session: Session) -
         if recipe.output.hub:
             with session.signals.ending(session.leave):
                 repository.preflight(recipe.output.hub, os.environ)
+        stack.callback(page.attempt, directory, os.environ, watcher.say)  # at every end
         if before.get("status") not in TRAINED:
             for line in _surroundings(plan, where):
                 watcher.say(line)
             _keep_time(plan, before, session, watcher, stack)
-        stack.callback(page.attempt, directory, os.environ, watcher.say)  # whatever the end
-        if before.get("status") not in TRAINED:
             _run(plan, places, directory, session, watcher)
         if recipe.output.hub:
             result_card.write(plan, directory, os.environ)  # it names the repository

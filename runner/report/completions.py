@@ -14,6 +14,7 @@ from runner.hub.redaction import redact
 from runner.report.figures import figure
 from runner.report.reading import Files, clean, mapping, number, short, visible
 
+NAME = "completions.jsonl"
 MOST_COMPLETIONS = 10_000
 MOST_BYTES = 16 * 2**20
 LONGEST = 20_000  # characters of a text
@@ -31,11 +32,11 @@ class Kept:
     prompts: int
 
 
-def read(files: Files, name: str = "completions.jsonl") -> Kept | None:
+def read(files: Files) -> Kept | None:
     """The completions of a run; where they are too many, those of evenly chosen steps, the last always among them."""
     sizes: Counter[int] = Counter()
     counts: Counter[int] = Counter()
-    for size, line in files.measured_lines(name):
+    for size, line in files.measured_lines(NAME):
         if (step := _step(line)) is not None:
             sizes[step] += size
             counts[step] += 1
@@ -46,7 +47,7 @@ def read(files: Files, name: str = "completions.jsonl") -> Kept | None:
     rewards: dict[str, int] = {}
     rows: list[list[Any]] = []
     room = MOST_BYTES
-    for size, line in files.measured_lines(name):
+    for size, line in files.measured_lines(NAME):
         if _step(line) in steps and len(rows) < MOST_COMPLETIONS and room >= size:
             room -= size
             rows.append(_row(line, files, prompts, rewards))

@@ -98,4 +98,4 @@ def _verdict(metrics: Mapping[str, Any]) -> str:
             told.setdefault(verdict, []).append(str(name))
     words = {"better": "better than its base model in", "worse": "worse in", "within noise": "within noise in"}
     found = [f"{words[verdict]} {', '.join(told[verdict])}" for verdict in words if verdict in told]
-    return f" and on held-out rows {'; '.join(found)}".replace("; ", ", ") if found else ""
+    return f" and on held-out rows {', '.join(found)}" if found else ""

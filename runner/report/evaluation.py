@@ -17,7 +17,7 @@ from runner.report.reading import Files, clean, mapping, number, short, visible
 MOST_SAMPLES = 50
 MOST_WORDS = 400  # of an answer whose differences are marked: what it takes grows with their square
 LONGEST = 4000  # characters of a text
-VERDICTS = {"better": "better", "worse": "worse", "within noise": "within noise"}
+VERDICTS = ("better", "worse", "within noise")
 
 
 def scores(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -33,7 +33,7 @@ def scores(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "drawn": intervals(both),
                 "cells": [_with_interval(value, interval) for value, interval in both],
                 "difference": _signed(_interval(entry.get("difference_interval"))),
-                "verdict": VERDICTS.get(verdict, "not told") if isinstance(verdict, str) else "not told",
+                "verdict": verdict if verdict in VERDICTS else "not told",
                 "rows": figure(number(entry.get("rows"))),
             }
         )
