@@ -22,7 +22,6 @@ from runner.errors import DONE, FAILED, Place, Problem, RecipeError, UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from runner.dialogue import Manner
     from runner.reading.source import Source
     from runner.recipe import Recipe
 
@@ -92,6 +91,12 @@ def _parser() -> argparse.ArgumentParser:
     push.add_argument("directory", help="the run's directory, such as outputs/demo")
     push.add_argument("--format", choices=("text", "json", "github"), default="text", help="how faults are shown")
     push.set_defaults(run=_push)
+
+    report = verbs.add_parser("report", help="write the page of a run, `report.html`, at any time")
+    report.add_argument("directory", help="the run's directory, such as outputs/demo")
+    report.add_argument("--output", metavar="FILE", help="where the page goes")
+    report.add_argument("--format", choices=("text", "json", "github"), default="text", help="how faults are shown")
+    report.set_defaults(run=_report)
 
     generate = verbs.add_parser("generate", help="ask a trained adapter and its base model, side by side")
     generate.add_argument("subject", help="a run's directory, the directory of an adapter, or an adapter's Hub id")
@@ -308,10 +313,19 @@ def _push(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _report(options: argparse.Namespace) -> int:
+    from runner.report import page
+
+    output = None if options.output is None else Path(options.output)
+    print(errors.printable(str(page.write(Path(options.directory), os.environ, output))))
+    return DONE
+
+
 def _generate(options: argparse.Namespace) -> int:
     from runner import dialogue, machine, show_answers, subject
 
-    manner = _manner(options)
+    numbers = (options.max_new_tokens, options.temperature, options.top_p, options.seed)
+    manner = dialogue.manner(options.adapter_only, *numbers)
     if options.chat and options.prompt is not None:
         hint = "leave one of the two out"
         raise RecipeError(Problem("`--chat` asks for each prompt on the terminal", Place("--chat"), hint))
@@ -334,21 +348,6 @@ def _generate(options: argparse.Namespace) -> int:
     else:
         show_answers.answers(answers, console)
     return DONE
-
-
-def _manner(options: argparse.Namespace) -> Manner:
-    from runner.dialogue import ADAPTER, BASE, Manner
-
-    for name, wrong in (
-        ("--max-new-tokens", options.max_new_tokens < 1),
-        ("--temperature", not 0 <= options.temperature <= 100),
-        ("--top-p", not 0 < options.top_p <= 1),
-    ):
-        if wrong:
-            value = getattr(options, name[2:].replace("-", "_"))
-            raise RecipeError(Problem(f"`{name} {value:g}` is out of range", Place(name)))
-    names = (ADAPTER,) if options.adapter_only else (BASE, ADAPTER)
-    return Manner(names, options.max_new_tokens, options.temperature, options.top_p, options.seed)
 
 
 def _evaluate(options: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from runner import planfile, workers
+from runner.errors import Place, Problem, RecipeError
 from runner.subject import Subject
 from runner.workers import Stage
 
@@ -31,6 +32,18 @@ class Manner:
     temperature: float
     top_p: float
     seed: int
+
+
+def manner(adapter_only: bool, max_new_tokens: int, temperature: float, top_p: float, seed: int) -> Manner:
+    """How the command line wants answers. Raises RecipeError for a number that is out of range."""
+    for name, value, wrong in (
+        ("--max-new-tokens", max_new_tokens, max_new_tokens < 1),
+        ("--temperature", temperature, not 0 <= temperature <= 100),
+        ("--top-p", top_p, not 0 < top_p <= 1),
+    ):
+        if wrong:
+            raise RecipeError(Problem(f"`{name} {value:g}` is out of range", Place(name)))
+    return Manner((ADAPTER,) if adapter_only else (BASE, ADAPTER), max_new_tokens, temperature, top_p, seed)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,9 @@ a recipe or a path is HTML text, of which no character is Markdown, and holds no
 from __future__ import annotations
 
 import html
-import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,13 @@ from runner.errors import (
 )
 from runner.hub.card import METRIC_NAMES
 from runner.hub.redaction import redact
+from runner.report.reading import Files, clean, mapping, number, short
 
 VARIABLE = "GITHUB_STEP_SUMMARY"  # holds the file that GitHub shows
 MOST_BYTES = 1024**2  # that GitHub takes of one step; with one byte more it shows none of it
 MOST_POINTS = 40  # of a curve
 MOST_ROWS = 60  # of a table
 MOST_FAULTS = 20
-LARGEST_DRAWN = 1e12
 LONGEST_NAME, LONGEST_FAULT = 200, 2000  # characters
 
 # Exit code -> heading, and what to do now.
@@ -58,6 +57,7 @@ ENDS = {
     ),
 }
 PLACES = {
+    "report.html": "all of it on one page, for a browser",
     "adapter": "the adapter, with tokenizer and model card",
     "metrics.jsonl": "every logged step",
     "evaluation.json": "the scores",
@@ -97,15 +97,15 @@ def write(directory: Path | None, fault: UserError | None, environment: Mapping[
 def render(directory: Path | None, fault: UserError | None, environment: Mapping[str, str]) -> str:
     """The summary as Markdown, far below GitHub's limit whatever the run's files hold."""
     code = DONE if fault is None else fault.exit_code
-    state = {} if directory is None else _clean(runfile.read(directory), environment)
+    state = {} if directory is None else clean(runfile.read(directory), environment)
     # what lies there may be of another run: one that has the name, or that still goes on
     ours = directory is not None and (fault is None or state.get("exit_code") == code)
     heading, advice = ENDS.get(code, ENDS[FAILED])
     title = _name(state.get("name") or directory.name) if directory is not None and ours else "Tunesmith"
     parts = [f"## {title}: {heading}"]
     if directory is not None and ours:
-        events = list(_events(directory / "metrics.jsonl"))
-        evaluation = _clean(_object(directory / "evaluation.json"), environment)
+        files = Files(directory, environment)
+        events, evaluation = list(files.events()), files.object("evaluation.json")
         parts += [_facts(state, events), *_faults(fault, environment), advice]
         parts += [
             *_scores(evaluation),
@@ -120,8 +120,8 @@ def render(directory: Path | None, fault: UserError | None, environment: Mapping
 
 
 def _facts(state: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> str:
-    recipe, model = _mapping(state.get("recipe")), _mapping(state.get("model"))
-    seconds = [value for value in map(_number, _mapping(state.get("timings")).values()) if value is not None]
+    recipe, model = mapping(state.get("recipe")), mapping(state.get("model"))
+    seconds = [value for value in map(number, mapping(state.get("timings")).values()) if value is not None]
     steps = [event["step"] for event in events if event["event"] == "step"]
     facts = [
         f"task {_name(recipe['task'])}" if recipe.get("task") else "",
@@ -136,7 +136,7 @@ def _faults(fault: UserError | None, environment: Mapping[str, str]) -> list[str
     if fault is None:
         return []
     shown = [
-        html.escape(_short(redact(errors.as_text(problem), environment), LONGEST_FAULT), quote=False)
+        html.escape(short(redact(errors.as_text(problem), environment), LONGEST_FAULT), quote=False)
         for problem in fault.problems[:MOST_FAULTS]
     ]
     more = fault.total - len(shown)
@@ -145,8 +145,8 @@ def _faults(fault: UserError | None, environment: Mapping[str, str]) -> list[str
 
 def _scores(evaluation: Mapping[str, Any]) -> list[str]:
     rows = []
-    for name, entry in _mapping(evaluation.get("metrics")).items():
-        entry = _mapping(entry)
+    for name, entry in mapping(evaluation.get("metrics")).items():
+        entry = mapping(entry)
         both = [_with_interval(entry.get(which), entry.get(f"{which}_interval")) for which in ("base", "adapter")]
         spread = _interval(entry.get("difference_interval"), signed=True)
         verdict = _plain(entry.get("verdict") or "not told")
@@ -161,7 +161,7 @@ def _curve(events: Sequence[Mapping[str, Any]]) -> list[str]:
     """The loss by step, or the mean reward, as a chart of Mermaid; where there are two points of it."""
     steps = [event for event in events if event["event"] == "step"]
     what = "reward" if any("reward" in event for event in steps) else "loss"
-    measured = [(event["step"], value) for event in steps if (value := _number(event.get(what))) is not None]
+    measured = [(event["step"], value) for event in steps if (value := number(event.get(what))) is not None]
     values = _thinned(measured)
     if len(values) < 2:
         return []
@@ -196,14 +196,14 @@ def _thinned(measured: Sequence[tuple[int, float]]) -> list[float]:
 
 def _rewards(events: Sequence[Mapping[str, Any]], environment: Mapping[str, str]) -> list[str]:
     """The mean of each reward when training began and when it ended."""
-    steps = [rewards for event in events if (rewards := _mapping(event.get("rewards")))]
+    steps = [rewards for event in events if (rewards := mapping(event.get("rewards")))]
     if not steps:
         return []
     names = list(steps[-1])
     rows = [
         (
             _name(redact(name, environment)),
-            *(_figure(_mapping(rewards.get(name)).get("mean")) for rewards in (steps[0], steps[-1])),
+            *(_figure(mapping(rewards.get(name)).get("mean")) for rewards in (steps[0], steps[-1])),
         )
         for name in names
     ]
@@ -212,7 +212,7 @@ def _rewards(events: Sequence[Mapping[str, Any]], environment: Mapping[str, str]
 
 def _held_out(events: Sequence[Mapping[str, Any]], environment: Mapping[str, str]) -> list[str]:
     found = [
-        (event["step"], {"loss": event.get("evaluation_loss"), **_mapping(event.get("measured"))})
+        (event["step"], {"loss": event.get("evaluation_loss"), **mapping(event.get("measured"))})
         for event in events
         if event["event"] == "evaluation"
     ]
@@ -230,46 +230,10 @@ def _places(directory: Path, state: Mapping[str, Any], environment: Mapping[str,
         for name, what in PLACES.items()
         if (directory / name).exists()
     ]
-    url = _mapping(state.get("hub")).get("url")
+    url = mapping(state.get("hub")).get("url")
     if isinstance(url, str) and state.get("status") == "done":
         rows.insert(0, (_name(url), "the adapter on the Hub"))
     return ["### Where things are", _table(("place", "what"), rows, "ll")] if rows else []
-
-
-def _events(path: Path) -> Iterator[dict[str, Any]]:
-    """Logged steps and evaluations, in order; lines that a kill cut off are left out."""
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            for line in file:
-                try:
-                    event = json.loads(line)
-                except (ValueError, RecursionError):
-                    continue
-                if isinstance(event, dict) and isinstance(event.get("step"), int) and "event" in event:
-                    yield event
-    except OSError:
-        return
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8", errors="replace"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _clean(value: Any, environment: Mapping[str, str]) -> Any:
-    """The same value with the secrets in its texts masked."""
-    if isinstance(value, str):
-        return redact(value, environment)
-    if isinstance(value, Mapping):
-        return {redact(str(key), environment): _clean(item, environment) for key, item in value.items()}
-    return [_clean(item, environment) for item in value] if isinstance(value, list) else value
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], justify: str) -> str:
@@ -289,19 +253,8 @@ def _plain(text: Any) -> str:
 
     A reference is never Markdown or HTML, by CommonMark 0.31, section 2.5, and so no table, link, mention or tag.
     """
-    flat = _short(printable(" ".join(str(text).split())), LONGEST_NAME) or "–"
+    flat = short(printable(" ".join(str(text).split())), LONGEST_NAME) or "–"
     return re.sub(r"[^A-Za-z0-9 –…]", lambda match: f"&#{ord(match.group())};", flat)
-
-
-def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def _number(value: Any) -> float | None:
-    """A number that can be drawn, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if abs(value) < LARGEST_DRAWN else None  # neither is what is no number
 
 
 def _figure(value: Any) -> str:

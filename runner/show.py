@@ -236,6 +236,7 @@ def result(directory: Path, console: Console) -> None:
         console.print(Text(f"left out, since no row counts for them: {names}"), soft_wrap=True)
     _show_samples(directory / "samples.jsonl", console)
     for name, what in (
+        ("report.html", "all of it on one page, for a browser"),
         ("adapter", "the adapter, with tokenizer and model card"),
         ("metrics.jsonl", "every logged step"),
         ("completions.jsonl", "every completion that was sampled, with its scores"),

@@ -61,6 +61,7 @@ from runner.nodes import Nodes
 from runner.plan import Plan
 from runner.reading.source import Source, closest
 from runner.recipe import Hub, Recipe
+from runner.report import page
 from runner.rewards import confinement
 from runner.show import Watcher
 from runner.time_limit import Limit, Pace
@@ -129,6 +130,8 @@ class Session:
             _note_end(directory, "not_pushed", error)
         self.lead.__exit__(type(error), error, None)
         os.write(sys.stderr.fileno(), f"{errors.report(error)}\n".encode())
+        if directory is not None:
+            page.attempt(directory, os.environ, lambda _: None)
         os._exit(error.exit_code)
 
 
@@ -154,6 +157,7 @@ def _train(recipe: Recipe, places: Source, watcher: Watcher, session: Session) -
         if recipe.output.hub:
             with session.signals.ending(session.leave):
                 repository.preflight(recipe.output.hub, os.environ)
+        stack.callback(page.attempt, directory, os.environ, watcher.say)  # at every end
         if before.get("status") not in TRAINED:
             for line in _surroundings(plan, where):
                 watcher.say(line)
@@ -207,6 +211,7 @@ def push(directory: Path, recipe_of: Mapping[str, Any], watcher: Watcher) -> Non
     with alone(directory):
         pushed = repository.push(directory, Hub(**hub_settings), os.environ, watcher.say)
         runfile.update(directory, status="done", exit_code=DONE, hub=asdict(pushed), pushed_to=hub_settings)
+        page.attempt(directory, os.environ, watcher.say)
     watcher.say(f"{'nothing new to push' if pushed.unchanged else 'pushed'}: {pushed.url}")
 
 
@@ -322,6 +327,7 @@ def _train_everywhere(
 
 def _push(target: Hub, directory: Path, watcher: Watcher) -> None:
     runfile.update(directory, status="pushing")
+    page.attempt(directory, os.environ, watcher.say)
     try:
         pushed = repository.push(directory, target, os.environ, watcher.say, check_status=False)
     except PushError as error:

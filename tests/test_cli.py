@@ -160,7 +160,7 @@ def test_what_is_no_command(run: Run, arguments: tuple[str, ...]) -> None:
 
 def test_help_and_version(run: Run) -> None:
     assert run("--version") == (0, f"tunesmith {runner.__version__}\n", "")
-    for verb in ("validate", "plan", "doctor", "preview", "train", "push", "schema"):
+    for verb in ("validate", "plan", "doctor", "preview", "train", "push", "report", "schema"):
         code, out, _ = run(verb, "--help")
         assert code == 0 and out.startswith(f"usage: tunesmith {verb}")
 

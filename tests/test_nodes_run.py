@@ -92,3 +92,4 @@ def test_a_node_that_is_lost_ends_the_other_which_names_it(tiny_model: Path, tmp
         assert time.monotonic() - began < 60
         assert code == 1 and "`) was lost\n" in output and "error: node 1 (`" in output, output
     assert json.loads((run_of(recipe) / "run.json").read_text())["status"] == "failed"
+    assert ": failed</title>" in (run_of(recipe) / "report.html").read_text()

@@ -67,6 +67,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(whole: Path, tiny_model: Pa
     assert "saved a checkpoint" in output and "Traceback" not in output
     stopped_at = events(run_of(recipe))[-1]["step"]
     assert stopped_at < 40
+    assert ": interrupted</title>" in (run_of(recipe) / "report.html").read_text()
     again = tunesmith("train", recipe)
     assert again.code == 0, again.out + again.err
     assert f"going on from step {stopped_at} of 40" in again.out

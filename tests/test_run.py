@@ -68,8 +68,10 @@ def test_it_leaves_what_the_design_names(finished: Finished) -> None:
         "rejects.jsonl",
         "evaluation.json",
         "samples.jsonl",
+        "report.html",
     ):
         assert (directory / name).is_file(), name
+    assert ": trained</title>" in (directory / "report.html").read_text()
     assert (directory / "recipe.yaml").read_text() == finished[0].read_text()
     state = json.loads((directory / "run.json").read_text())
     assert (state["status"], state["exit_code"]) == ("done", 0)

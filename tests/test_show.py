@@ -161,8 +161,10 @@ def test_a_result_without_an_evaluation(tmp_path: Path) -> None:
     assert text_of(shown) == ""
     (tmp_path / "adapter").mkdir()
     (tmp_path / "ledger.json").write_text("{}")
+    (tmp_path / "report.html").write_text("")
     show.result(tmp_path, shown)
     assert text_of(shown).splitlines() == [
+        f"{tmp_path / 'report.html'}  all of it on one page, for a browser",
         f"{tmp_path / 'adapter'}  the adapter, with tokenizer and model card",
         f"{tmp_path / 'ledger.json'}  what became of every row",
     ]

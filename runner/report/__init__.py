@@ -1,0 +1,1 @@
+"""A run's files in, one HTML page out, which needs no network."""

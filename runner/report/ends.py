@@ -1,0 +1,101 @@
+"""The state of a run in, one sentence out: how it stands, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from runner.errors import OUT_OF_MEMORY, WRONG_INPUT
+from runner.report.reading import mapping, number
+
+GOING_ON = ("preparing", "training", "evaluating", "pushing")
+WORDS = {
+    "done": "trained",
+    "not_pushed": "trained, not pushed",
+    "interrupted": "interrupted",
+    "failed": "failed",
+    "preparing": "preparing",
+    "training": "training",
+    "evaluating": "evaluating",
+    "pushing": "pushing",
+}
+AFTER_A_FAULT = {
+    WRONG_INPUT: "correct what is named below, and run it again",
+    OUT_OF_MEMORY: "lower `training.micro_batch_size` or `dataset.max_length` (`tunesmith plan` says what takes the "
+    "memory), and run it again",
+}
+
+
+def status(state: Mapping[str, Any]) -> str:
+    """The state in a word or two."""
+    return WORDS.get(str(state.get("status")), "not known")
+
+
+def sentence(state: Mapping[str, Any], evaluation: Mapping[str, Any], directory: Path) -> str:
+    """How the run stands and what to do next, with commands in backticks."""
+    now, place = state.get("status"), shlex.quote(str(directory))
+    if now == "done":
+        told = _verdict(mapping(evaluation.get("metrics")))
+        return f'The adapter is trained{told}; ask it beside its base model with `tunesmith generate {place} "…"`.'
+    if now == "not_pushed":
+        return f"The adapter is safe on the disk and not on the Hub; `tunesmith push {place}` tries again."
+    if now == "interrupted":
+        return "The run was interrupted with a checkpoint saved; the same command goes on from there."
+    if now == "failed":
+        code = state.get("exit_code")
+        advice = AFTER_A_FAULT.get(code) if isinstance(code, int) else None
+        advice = (
+            advice or "the last lines of the files in `logs` tell more, and the same command goes on or starts again"
+        )
+        return f"The run {'ran out of memory' if code == OUT_OF_MEMORY else 'failed'}; {advice}."
+    if now in GOING_ON:
+        return (
+            f"The run was {now} when this page was written: `tunesmith report {place}` writes it anew, and where no "
+            "process is left the same command as before goes on."
+        )
+    return f"How the run stands is not told by `run.json`; `tunesmith report {place}` writes this page anew."
+
+
+def problems(state: Mapping[str, Any]) -> list[str]:
+    """What ended the run, where something did."""
+    found = state.get("problems")
+    if state.get("status") not in ("failed", "interrupted", "not_pushed") or not isinstance(found, list):
+        return []
+    return [str(problem) for problem in found]
+
+
+def facts(state: Mapping[str, Any], plan: Mapping[str, Any], steps: Sequence[int]) -> list[tuple[str, str]]:
+    """A few names and numbers that say which run this is."""
+    recipe, model = mapping(state.get("recipe")), mapping(state.get("model"))
+    seconds = [value for value in map(number, mapping(state.get("timings")).values()) if value is not None]
+    total = mapping(plan.get("steps")).get("total")
+    found = [
+        ("task", recipe.get("task")),
+        ("base model", model.get("name")),
+        ("adapter", mapping(recipe.get("adapter")).get("type")),
+        ("step", f"{steps[-1]} of {total}" if steps and total is not None else steps[-1] if steps else None),
+        ("device", _device(plan)),
+        ("time", f"{sum(seconds) / 60:.1f} minutes" if seconds else None),
+        ("started", state.get("started")),
+        ("last changed", state.get("updated")),
+    ]
+    return [(name, str(value)) for name, value in found if value is not None]
+
+
+def _device(plan: Mapping[str, Any]) -> str | None:
+    name, processes = plan.get("device_name"), plan.get("processes")
+    return None if name is None else f"{processes} × {name}" if processes not in (None, 1) else str(name)
+
+
+def _verdict(metrics: Mapping[str, Any]) -> str:
+    """What the held-out rows say, in a few words."""
+    told: dict[str, list[str]] = {}
+    for name, entry in metrics.items():
+        verdict = mapping(entry).get("verdict")
+        if verdict in ("better", "worse", "within noise"):
+            told.setdefault(verdict, []).append(str(name))
+    words = {"better": "better than its base model in", "worse": "worse in", "within noise": "within noise in"}
+    found = [f"{words[verdict]} {', '.join(told[verdict])}" for verdict in words if verdict in told]
+    return f" and on held-out rows {', '.join(found)}" if found else ""

@@ -1,0 +1,200 @@
+"""A run's directory in, `report.html` out: one file that loads nothing, of whatever the run has left so far.
+
+No text of a recipe, a model or a data set is anything but text in it. A part that cannot be made is left out, and the
+page says so.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+import runner
+from runner import runfile
+from runner.errors import Problem, RecipeError, RunError
+from runner.hub.redaction import redact
+from runner.report import completions, curves, data, ends, evaluation, recipe
+from runner.report.reading import Files, mapping, number, visible
+
+NAME = "report.html"
+KEPT_BY_A_RUN = (runfile.NAME, "plan.json", "metrics.jsonl")  # each of which tells that a directory is that of a run
+MOST_HASHES = 100
+
+
+def write(directory: Path, environment: Mapping[str, str], path: Path | None = None) -> Path:
+    """Write the page of the run in `directory`, by default into it, and give its path.
+
+    Secrets are those of `environment`. Raises RecipeError where there is no run, and RunError where the page cannot be
+    written.
+    """
+    try:
+        there = any((directory / name).is_file() for name in KEPT_BY_A_RUN)
+    except (OSError, ValueError):
+        there = False
+    if not there:
+        hint = "name the directory that `train` wrote to, such as `outputs/demo`"
+        raise RecipeError(Problem(f"`{directory}` holds no run", hint=hint))
+    target = directory / NAME if path is None else path
+    try:
+        target = target if path is None else path.resolve()
+        if target.exists() and not target.is_file():
+            raise OSError(errno.EINVAL, "it is no regular file")
+        runfile.write(target, render(directory, environment))
+    except (OSError, ValueError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        hint = "name a file that this user may write with `--output`"
+        raise RunError(Problem(f"cannot write `{target}`: {reason.lower()}", hint=hint)) from error
+    return target
+
+
+def attempt(directory: Path, environment: Mapping[str, str], say: Callable[[str], None]) -> None:
+    """Write the page at the end of a run, which it cannot fail: what goes wrong is said in a line."""
+    try:
+        write(directory, environment)
+    except RecipeError:  # the run ended before it began
+        return
+    except Exception as error:  # whatever it is, it is no reason to lose a run
+        say(f"warning: `{NAME}` is not written: {error}")
+
+
+def render(directory: Path, environment: Mapping[str, str]) -> str:
+    """The page as HTML, far below a browser's limits whatever the run's files hold."""
+    files = Files(directory, environment)
+
+    def part(name: str, make: Callable[[], Any], otherwise: Any) -> Any:
+        try:
+            return make()
+        except Exception as error:  # files of another make, or changed by hand
+            files.notes.append(f"{name} cannot be shown: {type(error).__name__}")
+            return otherwise
+
+    state, plan, scored = (files.object(name) for name in (runfile.NAME, "plan.json", "evaluation.json"))
+    events = part("what was logged", lambda: list(files.events()), [])
+    steps = [event["step"] for event in events if event["event"] == "step"]
+    settled = mapping(state.get("recipe")) or mapping(plan.get("recipe"))
+    written = files.text("recipe.yaml")
+    sampled = part("the completions", lambda: completions.read(files), None)
+    page: str = _template(files.environment).render(
+        name=str(state.get("name") or settled.get("name") or directory.name),
+        status=part("the state", lambda: ends.status(state), ""),
+        sentence=part("the state", lambda: ends.sentence(state, scored, directory), ""),
+        problems=part("what ended the run", lambda: ends.problems(state), []),
+        facts=part("the facts", lambda: ends.facts(state, plan, steps), []),
+        url=_url(state),
+        charts=part("the charts", lambda: curves.charts(events, plan), []),
+        warnings=part("the warnings", lambda: curves.warnings(events), []),
+        scores=part("the scores", lambda: evaluation.scores(scored), []),
+        not_measured=[str(name) for name in _list(scored.get("not_measured"))],
+        samples=part("the samples", lambda: evaluation.samples(files), ([], 0)),
+        ledger=part(
+            "the ledger", lambda: data.ledger(ledger) if (ledger := files.object("ledger.json")) else None, None
+        ),
+        rejects=part("rows that were left out", lambda: data.rejects(files), ([], 0)),
+        lengths=part("the lengths of rows", lambda: data.lengths(plan), None),
+        completions=sampled,
+        completions_json=_json(sampled.data) if sampled else "",
+        said=part("what the rewards said", lambda: completions.said(files), ([], 0)),
+        recipe=written,
+        settings=part("the settings", lambda: recipe.settings(settled, written), []),
+        choices=part("the plan", lambda: recipe.choices(plan), []),
+        tables=part("versions and hashes", lambda: _tables(state), []),
+        made=f"Tunesmith {runner.__version__}, {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())}",
+        notes=files.notes,  # last: what the parts above have noted
+        **_own(),
+    )
+    return page
+
+
+def _template(secrets: Mapping[str, str]) -> Any:
+    def shown(value: Any) -> Any:
+        """What the template puts on the page: text with no secret and nothing hidden in it, or markup of our own."""
+        return visible(redact(value, secrets)) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+    loader = PackageLoader("runner.report", "")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=shown
+    )
+    environment.filters["code"] = lambda text: _code(redact(text, secrets))
+    return environment.get_template("page.html.jinja")
+
+
+def _code(text: str) -> Markup:
+    """A sentence of ours, in which what stands in backticks is code."""
+    parts = visible(text).split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else Markup("{}").format(part)
+        for number, part in enumerate(parts)
+    )
+
+
+def _own() -> dict[str, Markup]:
+    """Our style and script, and the hashes by which the page allows them alone."""
+    found: dict[str, Markup] = {}
+    for name, file in (("style", "page.css"), ("script", "page.js")):
+        text = (resources.files("runner.report") / file).read_text(encoding="utf-8")
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        found |= {name: Markup(text), f"{name}_hash": Markup(f"'sha256-{digest}'")}
+    return found
+
+
+def _json(value: Any) -> Markup:
+    """JSON that cannot end the element it stands in, whatever texts it holds."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":  # which stand in texts alone
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _tables(state: Mapping[str, Any]) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """Caption, head and rows of what tells how the run could be made again."""
+    result = mapping(state.get("result"))
+    found = [
+        ("Versions", "package", list(mapping(state.get("versions")).items())),
+        ("Seconds of each stage", "stage", list(mapping(state.get("timings")).items())),
+        ("Hashes of the data, SHA-256", "file", list(mapping(state.get("data")).items())[:MOST_HASHES]),
+        ("Hashes of the rewards, SHA-256", "reward", list(mapping(state.get("rewards")).items())),
+        (
+            "The adapter, read back with PEFT",
+            "measured",
+            [
+                (name, result[key])
+                for name, key in (("step", "step"), ("loss", "loss"), ("loss in training", "training_loss"))
+                if number(result.get(key)) is not None
+            ],
+        ),
+        (
+            "Where it comes from",
+            "what",
+            [
+                (name, value)
+                for name, value in (
+                    ("base model", mapping(state.get("model")).get("name")),
+                    ("revision of the base model", mapping(state.get("model")).get("revision")),
+                    ("git commit of the recipe", state.get("commit")),
+                    ("Hub", json.dumps(mapping(state.get("hub")), ensure_ascii=False) if state.get("hub") else None),
+                )
+                if value is not None
+            ],
+        ),
+    ]
+    return [(title, head, [(str(name), str(value)) for name, value in rows]) for title, head, rows in found if rows]
+
+
+def _url(state: Mapping[str, Any]) -> str:
+    """Where the adapter is on the Hub; a link leads nowhere else."""
+    url = mapping(state.get("hub")).get("url")
+    return url if isinstance(url, str) and url.startswith("https://") and state.get("status") == "done" else ""
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
