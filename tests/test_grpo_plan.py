@@ -190,7 +190,7 @@ def test_a_scheduler_that_goes_by_an_evaluation_has_none() -> None:
 
 def test_micro_batches_count_completions() -> None:
     overrides = ("training.batch_size=64", "grpo.max_completion_length=2000")
-    rows = Rows(100, 0, 100, (50, 100))
+    rows = Rows(100, 0, 100, (90, 100))
     sampled = plan_of(*overrides, where="h100", shape=LLAMA_8B, rows=rows)
     batch = sampled.batch
     assert batch.effective == 64 == batch.micro * batch.accumulation * batch.processes
