@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import time
@@ -76,6 +77,14 @@ class Cluster:
         done = subprocess.run(words, env=self.environment, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+    def kill(self, node: str) -> None:
+        """Kill a node's daemon, as a crash does; what it has started goes on."""
+        os.kill(int((Path(self.environment["SLURM_CONF"]).parent / "run" / f"slurmd.{node}.pid").read_text()), 9)
+
+    def start(self, node: str) -> None:
+        """Start a node's daemon again."""
+        self.ask("slurmd", "-f", self.environment["SLURM_CONF"], "-N", node)
 
     def submit(self, recipe: Path, *options: str, more: tuple[str, ...] = (), script: Path = SCRIPT) -> Job:
         """Submit a recipe by the script, each job with a port of its own."""

@@ -140,6 +140,18 @@ def test_a_job_whose_node_dies_is_queued_again_and_goes_on(cluster: Cluster, und
     assert job.starts() == 2 and adapter(job.run()) == undisturbed, job.log()
 
 
+def test_a_job_whose_node_loses_its_daemon_is_queued_again_and_goes_on(
+    cluster: Cluster, undisturbed: bytes, here: Path
+) -> None:
+    job = cluster.submit(here, "--time=30", "--nodelist=n2")
+    job.wait(job.saved)
+    cluster.kill("n2")
+    job.wait(lambda: job.starts() == 2)  # SLURM gives the node up; what runs there nobody ends until it is back
+    cluster.start("n2")
+    assert job.end() == "COMPLETED", job.log()
+    assert adapter(job.run()) == undisturbed, job.log()
+
+
 def test_an_array_trains_each_recipe(cluster: Cluster, here: Path, tiny_model: Path, tmp_path: Path) -> None:
     short = {"training": {"max_steps": 2}, "evaluation": {"samples": 0, "metrics": ["loss"]}}
     for name in ("a", "b"):
