@@ -62,6 +62,10 @@ class Lead:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.end(error)
+
+    def end(self, error: BaseException | None) -> None:
+        """Tell the other nodes how the run ended, and hang up."""
         code, message = DONE if error is None else FAILED, None
         if isinstance(error, UserError):
             code, message = error.exit_code, error.problems[0].message

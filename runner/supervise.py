@@ -128,7 +128,7 @@ class Session:
         """
         if directory is not None:
             _note_end(directory, "not_pushed", error)
-        self.lead.__exit__(type(error), error, None)
+        self.lead.end(error)
         os.write(sys.stderr.fileno(), f"{errors.report(error)}\n".encode())
         if directory is not None:
             page.attempt(directory, os.environ, lambda _: None)

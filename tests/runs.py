@@ -72,30 +72,38 @@ def events(directory: Path, kind: str = "step") -> list[dict[str, Any]]:
     return [event for line in lines if (event := json.loads(line))["event"] == kind]
 
 
-@pytest.fixture(scope="session")
-def tiny_model(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Llama of two small layers with random weights and the real tokenizer: trains in no time."""
+def write_llama(folder: Path, tokenizer: Any, **sizes: int) -> Path:
+    """A Llama of these sizes with random weights, the same ones each time, and the real tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **sizes,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of two small layers: trains in no time."""
+    return write_llama(
+        tmp_path_factory.mktemp("tiny"),
+        tokenizer,
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=512,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
     )
-    folder = tmp_path_factory.mktemp("tiny")
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from report_runs import SCORE
 from runs import run_of, tunesmith, write_recipe
 
 from runner import cli, job_summary
@@ -29,16 +30,6 @@ from runner.errors import (
     UserError,
 )
 
-SCORE = {
-    "base": 2.25,
-    "adapter": 1.5,
-    "base_interval": [2.1, 2.4],
-    "adapter_interval": [1.4, 1.6],
-    "difference": -0.75,
-    "difference_interval": [-0.9, -0.6],
-    "rows": 40,
-    "verdict": "better",
-}
 STATE: dict[str, Any] = {
     "status": "done",
     "exit_code": 0,
