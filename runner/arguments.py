@@ -1,0 +1,100 @@
+"""The command line's grammar: every verb and its options. What they do is said elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+
+import runner
+
+
+def parser() -> argparse.ArgumentParser:
+    """What reads a command line: `verb` names what to do, `action` what a verb of several does."""
+    top = argparse.ArgumentParser(prog="tunesmith", description="One YAML recipe in, one trained adapter out.")
+    top.add_argument("--version", action="version", version=f"tunesmith {runner.__version__}")
+    verbs = top.add_subparsers(title="verbs", required=True, metavar="VERB", dest="verb")
+
+    validate = _with_recipe(verbs.add_parser("validate", help="say every fault of recipes"), several=True)
+    validate.add_argument("--data", action="store_true", help="read and check the data as well")
+
+    plan = _with_recipe(verbs.add_parser("plan", help="say what a run would do, and why"))
+    plan.add_argument("--machine", metavar="NAME", help="plan for another machine: `h100:8`, `cpu:16:64`")
+    plan.add_argument("--nodes", type=int, default=1, metavar="N", help="plan for so many of these machines")
+    plan.add_argument("--json", action="store_true", help="print the plan as JSON")
+
+    doctor = verbs.add_parser("doctor", help="look at this machine: packages, devices, memory, disks, container, Hub")
+    _with_recipe(doctor, optional=True)
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+    doctor.add_argument("--network", action="store_true", help="try to reach the Hub as well")
+
+    preview = _with_recipe(verbs.add_parser("preview", help="show the tokens of a row, and which are learned"))
+    preview.add_argument("--row", type=int, default=1, metavar="N", help="which training row, from 1")
+
+    rewards = verbs.add_parser("rewards", help="try the rewards of a recipe for `task: grpo`")
+    actions = rewards.add_subparsers(title="what to do with them", required=True, metavar="ACTION", dest="action")
+    check = _with_recipe(actions.add_parser("check", help="score completions, and say how far the scores spread"))
+    check.add_argument("--prompts", type=int, metavar="N", help="sample completions of so many prompts; 8 by default")
+    check.add_argument("--completions", metavar="FILE", help="score the completions of a file, and load no model")
+
+    train = _with_recipe(verbs.add_parser("train", help="train, evaluate, and push the adapter"))
+    train.add_argument("--time-limit", metavar="TIME", help="stop with a checkpoint before so long: `3h30m`")
+    train.add_argument("--nodes", type=int, metavar="N", help="how many machines train together")
+    train.add_argument("--node-rank", type=int, metavar="N", help="which of them this one is, from 0")
+    train.add_argument("--rendezvous", metavar="HOST:PORT", help="where node 0 listens, the same on all nodes")
+
+    push = verbs.add_parser("push", help="push a finished run's adapter again")
+    push.add_argument("directory", help="the run's directory, such as outputs/demo")
+    push.add_argument("--format", choices=("text", "json", "github"), default="text", help="how faults are shown")
+
+    report = verbs.add_parser("report", help="write the page of a run, `report.html`, at any time")
+    report.add_argument("directory", help="the run's directory, such as outputs/demo")
+    report.add_argument("--output", metavar="FILE", help="where the page goes")
+    report.add_argument("--format", choices=("text", "json", "github"), default="text", help="how faults are shown")
+
+    generate = verbs.add_parser("generate", help="ask a trained adapter and its base model, side by side")
+    generate.add_argument("subject", help="a run's directory, the directory of an adapter, or an adapter's Hub id")
+    generate.add_argument("prompt", nargs="?", help="what to ask; `-` reads it from standard input")
+    generate.add_argument("--chat", action="store_true", help="ask again and again, on a terminal")
+    generate.add_argument("--system", metavar="TEXT", help="the system turn")
+    generate.add_argument("--base", metavar="MODEL", help="the base model, where it is not the one that is named there")
+    generate.add_argument("--adapter-only", action="store_true", help="do not ask the base model")
+    generate.add_argument("--max-new-tokens", type=int, default=256, metavar="N", help="the longest answer; 256")
+    generate.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest token")
+    generate.add_argument("--top-p", type=float, default=1.0, metavar="P", help="sample from the likeliest tokens")
+    generate.add_argument("--seed", type=int, default=0, metavar="N", help="for a temperature above 0")
+    generate.add_argument("--json", action="store_true", help="print the answers as one JSON object")
+
+    _with_evaluation(verbs.add_parser("evaluate", help="score a trained adapter beside its base model"))
+
+    verbs.add_parser("schema", help="print the JSON Schema of recipes, for editors")
+    return top
+
+
+def _with_recipe(
+    verb: argparse.ArgumentParser, several: bool = False, optional: bool = False
+) -> argparse.ArgumentParser:
+    if optional:
+        verb.add_argument("recipe", nargs="?", help="a recipe, a YAML file: only what it needs can be a fault")
+    elif several:
+        verb.add_argument("recipes", nargs="+", metavar="recipe", help="a recipe, a YAML file")
+    else:
+        verb.add_argument("recipe", help="the recipe, a YAML file")
+    verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="lay a value over the recipe's")
+    verb.add_argument("--format", choices=("text", "json", "github"), default="text", help="how faults are shown")
+    return verb
+
+
+def _with_evaluation(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("subject", help="a run's directory, the directory of an adapter, or an adapter's Hub id")
+    verb.add_argument(
+        "--data", action="append", default=[], metavar="ROWS", help="rows to score on, as `dataset.train` names them"
+    )
+    verb.add_argument("--format", dest="row_format", metavar="NAME", help="the format of those rows; found by default")
+    verb.add_argument("--task", metavar="NAME", help="the task of an adapter from elsewhere; sft by default")
+    verb.add_argument("--base", metavar="MODEL", help="the base model, where it is not the one that is named there")
+    verb.add_argument("--metrics", metavar="NAMES", help="what is measured, parted by commas; as the run by default")
+    verb.add_argument("--samples", type=int, metavar="N", help="rows to write answers for")
+    verb.add_argument("--max-new-tokens", type=int, metavar="N", help="the longest answer")
+    verb.add_argument("--no-baseline", action="store_true", help="do not score the base model")
+    verb.add_argument("--output", metavar="DIRECTORY", help="where the results go")
+    verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set keys of evaluation, dataset")
+    verb.add_argument("--json", action="store_true", help="print the scores as one JSON object")
