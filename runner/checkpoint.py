@@ -24,6 +24,11 @@ from runner.recipe import Grpo
 MANIFEST = "manifest.json"
 CHOSEN = "chosen.json"
 TRAINER_STATE = "trainer_state.json"  # as transformers calls it
+# Settings of the training that do not change what is learned up to a step, or are among the others in another form.
+WITHOUT_EFFECT = (
+    "log_every", "early_stopping", "checkpoints", "epochs", "max_steps", "evaluate_every", "non_finite",
+    "stall_timeout",
+)  # fmt: skip
 UNFINISHED = "checkpoint-"  # how the name of a folder begins that is not published, as transformers has it
 
 
@@ -42,7 +47,7 @@ def settings(plan: Plan, data: str) -> dict[str, Any]:
     recipe = plan.recipe
     name, laid_over = Path(recipe.model.name), recipe.deepspeed.config
     training = asdict(recipe.training)
-    for key in ("log_every", "early_stopping", "checkpoints", "epochs", "max_steps", "evaluate_every"):
+    for key in WITHOUT_EFFECT:
         del training[key]
     stopping = recipe.training.early_stopping
     if stopping is not None and stopping.metric != "loss":  # the best value so far is one of this metric

@@ -144,7 +144,8 @@ def _obey(order: Message, recipe: Recipe, follower: Follower, say: Callable[[str
         here = plan.processes_here
         say(f"node {rank}: training with {here} of {plan.processes} processes; they write to {directory / 'logs'}")
         world = World(plan.processes, rank * here, follower.nodes.host, int(order["port"]))
-        workers.run(Stage("train", here, device, directory, world), follower.signals, _nothing, follower.halted.is_set)
+        stage = Stage("train", here, device, directory, world, plan.recipe.training.stall_timeout)
+        workers.run(stage, follower.signals, _nothing, follower.halted.is_set)
     else:
         raise RunError(Problem(f"node 0 wants `{order['say']}`, which this version does not know"))
 

@@ -99,6 +99,7 @@ def make(
 
     zero_stage = choices.zero_stage(settings, processes, quantization, fits)
     stage = int(zero_stage.value)
+    choices.check_skipping(settings, str(precision.value), stage)
     asked = settings.training.micro_batch_size or 1
     checkpointing = choices.gradient_checkpointing(settings, architecture, lambda: fits(asked, stage, False))
     batch = choices.batch(

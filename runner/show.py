@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from runner.choices import Choice
-from runner.errors import printable
+from runner.errors import listed, printable
 from runner.plan import Plan
 from runner.recipe import Recipe
 from runner.scores.metrics import LOWER_IS_BETTER, needs_answers
@@ -26,6 +26,7 @@ MIB, GIB = 1024**2, 1024**3
 SECONDS_BETWEEN_LINES = 10.0
 SHOWN_SAMPLES = 3
 LONGEST_SHOWN = 300  # characters of a sample's text
+MOST_NAMED = 4  # rows of a step that was passed over; all are in `metrics.jsonl`
 SMOOTHING = 8  # steps that the shown speed looks back over
 
 
@@ -188,6 +189,10 @@ class Watcher:
         elif step == self.total or time.monotonic() - self.shown_at >= SECONDS_BETWEEN_LINES:
             self.shown_at = time.monotonic()
             self.say(f"step {step}/{self.total}  epoch {event['epoch']:.2f}  {facts}")
+
+    def _on_skipped(self, event: Mapping[str, Any]) -> None:
+        rows = listed(event["rows"][:MOST_NAMED])
+        self.say(f"warning: step {event['step']} was passed over, since its {event['what']} is not a number: {rows}")
 
     def _on_evaluation(self, event: Mapping[str, Any]) -> None:
         found = [f"loss {event['evaluation_loss']:.4f}"] if "evaluation_loss" in event else []

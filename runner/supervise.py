@@ -257,7 +257,9 @@ def _stages(plan: Plan, places: Source, directory: Path, session: Session, watch
         needed = lead.failed if name != "evaluate" else lambda: False  # what is trained needs no other node any more
         started = time.monotonic()
         try:
-            workers.run(Stage(name, processes, settled.device, directory, world), session.signals, note, needed)
+            patience = settled.recipe.training.stall_timeout if name == "train" else None
+            begun = Stage(name, processes, settled.device, directory, world, patience)
+            workers.run(begun, session.signals, note, needed)
         finally:
             timings = runfile.read(directory).get("timings", {})
             timings[name] = round(timings.get(name, 0.0) + time.monotonic() - started, 2)

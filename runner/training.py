@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import resource
 import sys
@@ -65,7 +64,7 @@ def arguments(plan: Plan, folder: Path) -> dict[str, Any]:
         "gradient_checkpointing": bool(plan.gradient_checkpointing.value),
         "logging_strategy": "steps",
         "logging_steps": training.log_every,
-        "logging_nan_inf_filter": False,
+        "logging_nan_inf_filter": training.non_finite == "skip",
         "save_strategy": "steps",
         "save_steps": steps.checkpoint_every,
         "eval_strategy": "steps" if steps.evaluate_every else "no",
@@ -249,7 +248,7 @@ class Stopper(TrainerCallback):
         if state.global_step % self.boundary:
             return
         due = self.minutes is not None and time.monotonic() - self.last_saved >= self.minutes * 60
-        stop, save = _any_of((self.stop_requested(), due), args.device)
+        stop, save = any_of((self.stop_requested(), due), args.device)
         if save:
             control.should_save = True
         if stop and state.global_step < state.max_steps:
@@ -260,7 +259,7 @@ class Stopper(TrainerCallback):
         self.last_saved = time.monotonic()
         # What came during an evaluation or a save need not wait for one step more.
         if not state.global_step % self.boundary and state.global_step < state.max_steps:
-            (stop,) = _any_of((self.stop_requested(),), args.device)
+            (stop,) = any_of((self.stop_requested(),), args.device)
             if stop:
                 control.should_training_stop = self.stopped = True
 
@@ -273,7 +272,6 @@ class Reporter(TrainerCallback):
     """Passes what a run logs to `tell`, with what its task says of the steps and the seconds that they took.
 
     `seconds` are those inside of steps, `elapsed` those since the last report, evaluations and checkpoints included.
-    Raises RunError where the loss is not a number: nothing that is learned after that is worth anything.
     """
 
     def __init__(self, describe: Describe, steps_an_epoch: int, tell: Callable[[dict[str, Any]], None]):
@@ -333,14 +331,6 @@ class Reporter(TrainerCallback):
             others = {name: value for name, value in measured.items() if needs_answers(name)}
             event |= {"measured": others} if others else {}
         elif "loss" in logs:
-            if not math.isfinite(logs["loss"]):
-                raise RunError(
-                    Problem(
-                        f"the loss is not a number at step {state.global_step}",
-                        hint="lower `training.learning_rate`, or use `model.dtype: bfloat16` or `float32`; "
-                        "the checkpoints before this step are kept",
-                    )
-                )
             now = time.monotonic()
             described = self.describe(self.logged_step, state.global_step, logs)
             event |= {
@@ -371,7 +361,7 @@ def _wait_for_all() -> None:
         distributed.barrier()
 
 
-def _any_of(flags: Sequence[bool], device: torch.device) -> list[bool]:
+def any_of(flags: Sequence[bool], device: torch.device) -> list[bool]:
     """Which flags are set on any process."""
     if not (distributed.is_initialized() and distributed.get_world_size() > 1):
         return list(flags)
