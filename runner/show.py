@@ -71,6 +71,10 @@ def plan(settled: Plan, console: Console) -> None:
         if steps.evaluate_every:
             _row(console, "evaluation every", f"{steps.evaluate_every} steps", _cost_of_evaluation(recipe))
         _row(console, "checkpoint every", f"{steps.checkpoint_every} steps")
+    if settled.checkpoint is not None:
+        together = _bytes(settled.checkpoint * settled.checkpoints)
+        of_all = f"up to {settled.checkpoints} at a time take {together} of the disk"
+        _row(console, "checkpoint size", _bytes(settled.checkpoint), of_all)
     _section(console, "adapter")
     adapter = recipe.adapter
     shape = f"rank {adapter.rank}, alpha {adapter.alpha:g}, dropout {adapter.dropout:g}"
@@ -189,6 +193,13 @@ class Watcher:
         elif step == self.total or time.monotonic() - self.shown_at >= SECONDS_BETWEEN_LINES:
             self.shown_at = time.monotonic()
             self.say(f"step {step}/{self.total}  epoch {event['epoch']:.2f}  {facts}")
+
+    def _on_stopping(self, event: Mapping[str, Any]) -> None:
+        if event["stage"] == "train":
+            self.say(f"{event['reason']}: a checkpoint is saved first; the same signal again ends the run at once")
+
+    def _on_damaged(self, event: Mapping[str, Any]) -> None:
+        self.say(f"warning: the checkpoint `{event['path']}` is damaged, and is passed over")
 
     def _on_skipped(self, event: Mapping[str, Any]) -> None:
         rows = listed(event["rows"][:MOST_NAMED])

@@ -19,7 +19,6 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl,
 from transformers.integrations import INTEGRATION_TO_CALLBACK
 
 from runner import checkpoint, sharding, token_rows, trackers
-from runner.checkpoint import Manifest
 from runner.errors import Problem, RunError
 from runner.plan import Plan
 from runner.scores.metrics import BY_REWARDS, LOWER_IS_BETTER, needs_answers
@@ -213,55 +212,31 @@ class FreshOptimizer(TrainerCallback):
             wrapped.state.clear()
 
 
-class Publisher(TrainerCallback):
-    """Turns each folder that transformers has written into a published checkpoint, on the first process."""
+class OtherRate(TrainerCallback):
+    """Lets a run go on with another learning rate than its checkpoint has, where that was allowed."""
 
-    def __init__(self, plan: Plan, folder: Path, settings: dict[str, Any], probe: Callable[[], float]) -> None:
-        self.plan, self.folder, self.settings, self.probe = plan, folder, settings, probe
+    def __init__(self, before: float, plan: Plan) -> None:
+        self.before, self.training = before, plan.recipe.training
 
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        control.should_save = True  # the best value is worth nothing without the weights that reached it
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        loss = self.probe()
-        _wait_for_all()
-        if state.is_world_process_zero:
-            written = self.folder / f"checkpoint-{state.global_step}"
-            manifest = Manifest(state.global_step, loss, self.settings, checkpoint.hashes(written))
-            checkpoint.publish(written, self.folder / f"step-{state.global_step}", manifest)
-            checkpoint.keep(self.folder, self.plan.recipe.training.checkpoints.keep, state.best_global_step)
-        _wait_for_all()
-
-
-class Stopper(TrainerCallback):
-    """Saves and stops at the next step once any process was told to, and saves after so many minutes.
-
-    Only at multiples of `boundary` steps, from which a run can go on exactly.
-    """
-
-    def __init__(self, stop_requested: Callable[[], bool], minutes: float | None, boundary: int = 1) -> None:
-        self.stop_requested, self.minutes, self.boundary = stop_requested, minutes, boundary
-        self.last_saved = time.monotonic()
-        self.stopped = False
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if state.global_step % self.boundary:
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        optimizer: Any = None,
+        lr_scheduler: Any = None,
+        **_: Any,
+    ) -> None:
+        factor = self.training.learning_rate / self.before
+        if factor == 1:
             return
-        due = self.minutes is not None and time.monotonic() - self.last_saved >= self.minutes * 60
-        stop, save = any_of((self.stop_requested(), due), args.device)
-        if save:
-            control.should_save = True
-        if stop and state.global_step < state.max_steps:
-            control.should_save = control.should_training_stop = True
-            self.stopped = True
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.last_saved = time.monotonic()
-        # What came during an evaluation or a save need not wait for one step more.
-        if not state.global_step % self.boundary and state.global_step < state.max_steps:
-            (stop,) = any_of((self.stop_requested(),), args.device)
-            if stop:
-                control.should_training_stop = self.stopped = True
+        own = self.training.embedding_learning_rate  # which has not changed
+        for group in optimizer.param_groups:
+            if group["initial_lr"] != own:
+                group["initial_lr"], group["lr"] = group["initial_lr"] * factor, group["lr"] * factor
+        scheduler = getattr(lr_scheduler, "scheduler", lr_scheduler)
+        if hasattr(scheduler, "base_lrs"):  # one that waits for the loss to get no better has none
+            scheduler.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
 
 
 # The steps after the first up to the second, and what transformers logs of them -> what a task reports of them.
@@ -354,11 +329,6 @@ def _peak(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _wait_for_all() -> None:
-    if distributed.is_initialized():
-        distributed.barrier()
 
 
 def any_of(flags: Sequence[bool], device: torch.device) -> list[bool]:

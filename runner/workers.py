@@ -24,6 +24,7 @@ from runner import errors, machine, pulse, trackers
 from runner.errors import Crashed, Halted, Interrupted, OutOfMemory, Place, Problem, RunError, Stalled, UserError
 from runner.pulse import Pulses
 
+TOGETHER = 1.0  # seconds within which a signal that comes twice was sent to a whole group of processes, and meant once
 WRITING = 1.0  # seconds that processes get to write their stacks
 GRACE = 20.0  # seconds that the other processes get to end after one has failed
 DISK_FULL = "No space left on device"
@@ -87,7 +88,9 @@ class Signals:
 
     def __init__(self) -> None:
         self.reason: str | None = None
+        self.at_once = False  # told twice: no checkpoint is waited for
         self.number = signal.SIGTERM
+        self._seen: dict[signal.Signals, float] = {}  # when each came first
         self.workers: list[subprocess.Popen[bytes]] = []
         self._end: Callable[[Interrupted], None] | None = None
         for number in FORWARDED:
@@ -117,6 +120,10 @@ class Signals:
                 worker.send_signal(self.number)
 
     def _received(self, number: signal.Signals) -> None:
+        # SLURM sends SIGTERM a second time itself, when a grace time is over.
+        now, first = time.monotonic(), self._seen.setdefault(number, time.monotonic())
+        repeated = now - first > TOGETHER and (number == signal.SIGINT or "SLURM_JOB_ID" not in os.environ)
+        self.at_once = self.at_once or repeated
         # A Python that starts up turns SIGINT into a traceback, and SIGTERM into nothing but its end.
         self.stop(f"stopped by {number.name}", signal.SIGTERM if number == signal.SIGINT else number)
         if self._end is not None:
@@ -166,7 +173,7 @@ def run(
     listener = threading.Thread(target=_listen, args=(reading, note), daemon=True)
     listener.start()
     try:
-        first_failed, halted, stalled = _wait(workers, stage, signals, elsewhere, pulses)
+        first_failed, halted, stalled = _wait(workers, stage, signals, elsewhere, pulses, on_event)
     finally:
         pulses.close()
     listener.join(timeout=GRACE)
@@ -174,6 +181,9 @@ def run(
     when = f" after step {reached[0]}" if reached else ""
     if stalled is not None:
         raise stalled
+    if signals.at_once and first_failed is not None:
+        sentence = f"{signals.reason} twice, so that nothing more was saved; run the same command again to go on"
+        raise Interrupted(Problem(sentence))
     if halted:
         raise Halted(Problem(f"`{stage.name}` was ended here, since another node could not go on"))
     if first_failed is not None:
@@ -281,6 +291,7 @@ def _wait(
     signals: Signals,
     elsewhere: Callable[[], bool],
     pulses: Pulses,
+    on_event: Callable[[dict[str, Any]], None],
 ) -> tuple[int | None, bool, Stalled | None]:
     """Wait for all workers: which of them failed first, or None; whether they were ended for another node's sake; and
     the fault where none got on any more.
@@ -289,6 +300,7 @@ def _wait(
     """
     first_failed: int | None = None
     stalled: Stalled | None = None
+    told = False
     deadline: float | None = None
     ending = halted = False
     while any(worker.poll() is None for worker in workers):
@@ -305,6 +317,11 @@ def _wait(
             ending or first_failed is not None or (signals.reason is not None and stage.name != "train")
         ):
             deadline = time.monotonic() + GRACE
+        if signals.at_once:
+            deadline = 0.0
+        elif signals.reason is not None and not told:
+            told = True
+            on_event({"event": "stopping", "stage": stage.name, "reason": signals.reason})
         if deadline is None and pulses.stopped():
             stalled, deadline = _stalled(workers, stage), 0.0
         if deadline is not None and time.monotonic() > deadline:
