@@ -195,8 +195,7 @@ class Watcher:
             self.say(f"step {step}/{self.total}  epoch {event['epoch']:.2f}  {facts}")
 
     def _on_stopping(self, event: Mapping[str, Any]) -> None:
-        if event["stage"] == "train":
-            self.say(f"{event['reason']}: a checkpoint is saved first; the same signal again ends the run at once")
+        self.say(f"{event['reason']}: a checkpoint is saved first; the same signal again ends the run at once")
 
     def _on_damaged(self, event: Mapping[str, Any]) -> None:
         self.say(f"warning: the checkpoint `{event['path']}` is damaged, and is passed over")

@@ -60,8 +60,9 @@ from runner.recipe import Hub, Recipe
 from runner.report import page
 from runner.rewards import confinement
 from runner.show import Watcher
+from runner.signals import Signals, stop
 from runner.time_limit import Limit, Pace
-from runner.workers import Signals, Stage, World, stop
+from runner.workers import Stage, World
 
 ENDING = 300.0  # seconds that an earlier start of a job may still hold its directory
 TRAINED = ("done", "pushing", "not_pushed")  # what `run.json` says of a run that only has to be pushed, if anything

@@ -14,17 +14,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 from runner import errors, machine, pulse, trackers
 from runner.errors import Crashed, Halted, Interrupted, OutOfMemory, Place, Problem, RunError, Stalled, UserError
 from runner.pulse import Pulses
+from runner.signals import FORWARDED, Signals
 
-TOGETHER = 1.0  # seconds within which a signal that comes twice was sent to a whole group of processes, and meant once
 WRITING = 1.0  # seconds that processes get to write their stacks
 GRACE = 20.0  # seconds that the other processes get to end after one has failed
 DISK_FULL = "No space left on device"
@@ -35,7 +35,6 @@ LOG_LINES = 12  # of a failed worker's log, shown with its fault
 # How long a thread of torch's spins at a barrier before it sleeps. Ten times as long is the default: where another
 # program uses the cores, threads then spin away the time that they wait for (`benchmarks/shared_cores.py`).
 SPINS = "30000"
-FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 # The libraries ask the outside for nothing that the recipe does not name, and print no progress bars into the logs.
 QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -81,58 +80,6 @@ class Stage:
     def everywhere(self) -> int:
         """How many processes there are on all nodes."""
         return self.world.processes if self.world else self.processes
-
-
-class Signals:
-    """What told the run to stop, passed on to the workers that run. `reason` is a sentence's beginning."""
-
-    def __init__(self) -> None:
-        self.reason: str | None = None
-        self.at_once = False  # told twice: no checkpoint is waited for
-        self.number = signal.SIGTERM
-        self._seen: dict[signal.Signals, float] = {}  # when each came first
-        self.workers: list[subprocess.Popen[bytes]] = []
-        self._end: Callable[[Interrupted], None] | None = None
-        for number in FORWARDED:
-            signal.signal(number, lambda number, frame: self._received(signal.Signals(number)))
-
-    def stop(self, reason: str, number: signal.Signals = signal.SIGUSR1) -> None:
-        """Tell the workers to stop, and those that are still to be started; the first reason is what is said of it."""
-        self.number = number
-        self.reason = self.reason or reason
-        self.pass_on()
-
-    @contextmanager
-    def ending(self, end: Callable[[Interrupted], None]) -> Iterator[None]:
-        """While no worker runs: let a signal call `end` at once, also one that has come before."""
-        if self.reason is not None:
-            end(errors.interrupted(self.reason))
-        self._end = end
-        try:
-            yield
-        finally:
-            self._end = None
-
-    def pass_on(self) -> None:
-        """Send the workers what was received."""
-        for worker in self.workers:
-            if worker.poll() is None:
-                worker.send_signal(self.number)
-
-    def _received(self, number: signal.Signals) -> None:
-        # SLURM sends SIGTERM a second time itself, when a grace time is over.
-        now, first = time.monotonic(), self._seen.setdefault(number, time.monotonic())
-        repeated = now - first > TOGETHER and (number == signal.SIGINT or "SLURM_JOB_ID" not in os.environ)
-        self.at_once = self.at_once or repeated
-        # A Python that starts up turns SIGINT into a traceback, and SIGTERM into nothing but its end.
-        self.stop(f"stopped by {number.name}", signal.SIGTERM if number == signal.SIGINT else number)
-        if self._end is not None:
-            self._end(errors.interrupted(str(self.reason)))
-
-
-def stop(error: Interrupted) -> NoReturn:
-    """An end for `Signals.ending` that tidies up on its way out."""
-    raise error
 
 
 def run(
@@ -319,9 +266,9 @@ def _wait(
             deadline = time.monotonic() + GRACE
         if signals.at_once:
             deadline = 0.0
-        elif signals.reason is not None and not told:
+        elif stage.name == "train" and signals.reason is not None and not told:
             told = True
-            on_event({"event": "stopping", "stage": stage.name, "reason": signals.reason})
+            on_event({"event": "stopping", "reason": signals.reason})
         if deadline is None and pulses.stopped():
             stalled, deadline = _stalled(workers, stage), 0.0
         if deadline is not None and time.monotonic() > deadline:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from runs import DEMO, SECONDS, events, run_of, tunesmith, write_recipe
 
-from runner import runfile, workers
+from runner import runfile, signals, workers
 
 pytestmark = pytest.mark.slow
 
@@ -81,7 +81,7 @@ def test_the_same_signal_again_ends_a_run_that_cannot_save(tiny_model: Path, tmp
     held = max(workers_of(process))
     os.kill(held, signal.SIGSTOP)  # so that no step is agreed on
     process.send_signal(signal.SIGINT)
-    time.sleep(2 * workers.TOGETHER)
+    time.sleep(2 * signals.TOGETHER)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=30)
