@@ -24,6 +24,9 @@ from runner.recipe import Grpo
 MANIFEST = "manifest.json"
 CHOSEN = "chosen.json"
 TRAINER_STATE = "trainer_state.json"  # as transformers calls it
+# What of a checkpoint is loaded by others: the adapter, or the model where all weights are trained.
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+MODEL_FILES = ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json")
 UNFINISHED = "checkpoint-"  # how the name of a folder begins that is not published, as transformers has it
 
 

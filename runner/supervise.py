@@ -30,6 +30,7 @@ from runner import (
     follow,
     machine,
     planfile,
+    publishing,
     remedies,
     runfile,
     scoring,
@@ -154,7 +155,7 @@ def _train(recipe: Recipe, places: Source, watcher: Watcher, session: Session) -
         if before.get("status") == "done" and target in (None, before.get("pushed_to")):
             watcher.say(f"{directory} holds the finished run of this recipe: nothing to do")
             return DONE
-        if recipe.output.hub:
+        if recipe.output.hub and before.get("status") not in TRAINED:  # what is trained is pushed, and not asked about
             with session.signals.ending(session.leave):
                 repository.preflight(recipe.output.hub, os.environ)
         stack.callback(page.attempt, directory, os.environ, watcher.say)  # at every end
@@ -297,14 +298,16 @@ def _stages(plan: Plan, places: Source, directory: Path, session: Session, watch
     order("fetch", "plan.json", "prepared/prepared.json")
     lead.done()
     watcher.say("training: loading the model")
-    try:
-        _train_everywhere(plan, session, order, stage)
-    except OutOfMemory as error:
-        where = session.machine()
-        raise remedies.told(error, plan, lambda recipe: settle(recipe, places, where, rows)) from error
-    runfile.update(directory, status="evaluating", rewards=scoring.hashes(plan.recipe))
-    watcher.say("evaluating: reading the adapter back")
-    stage("evaluate", plan)
+    with publishing.beside(plan.recipe.output.hub, directory, watcher.say, session.signals) as pushes:
+        try:
+            _train_everywhere(plan, session, order, stage)
+        except OutOfMemory as error:
+            where = session.machine()
+            raise remedies.told(error, plan, lambda recipe: settle(recipe, places, where, rows)) from error
+        pushes.finish()
+        runfile.update(directory, status="evaluating", rewards=scoring.hashes(plan.recipe))
+        watcher.say("evaluating: reading the adapter back")
+        stage("evaluate", plan)
     runfile.update(directory, result=seen["reloaded"] | {"event": None})
     return plan
 
