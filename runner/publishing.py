@@ -21,8 +21,8 @@ from typing import Any
 from runner import runfile
 from runner.errors import Interrupted
 from runner.hub.checkpoints import branch
-from runner.hub.redaction import redact
 from runner.recipe import Hub
+from runner.secrets import redact
 from runner.workers import Signals
 
 AT_THE_END = 60.0  # seconds that the last checkpoint's push is waited for after a run

@@ -20,8 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+import runner.logs
 from runner import errors, machine, trackers
 from runner.errors import Crashed, Halted, Interrupted, OutOfMemory, Place, Problem, RunError, UserError
+from runner.logs import Logs
 
 GRACE = 20.0  # seconds that the other processes get to end after one has failed
 DISK_FULL = "No space left on device"
@@ -141,11 +143,12 @@ def run(
     reading, writing = os.pipe()
     port = stage.world.port if stage.world else free_port()
     workers: list[subprocess.Popen[bytes]] = []
-    for rank in stage.ranks:
+    printed = runner.logs.begin([_log_file(logs, stage, rank) for rank in stage.ranks])
+    for rank, log in zip(stage.ranks, printed.writing, strict=True):
         fault = _fault_file(logs, stage, rank)
         fault.unlink(missing_ok=True)
-        with _log_file(logs, stage, rank).open("ab") as log:
-            workers.append(_start(stage, rank, port, writing if rank == 0 else None, fault, log))
+        workers.append(_start(stage, rank, port, writing if rank == 0 else None, fault, log))
+    printed.begun()
     signals.workers = workers
     if signals.reason is not None:  # it came while they were being started
         signals.pass_on()
@@ -155,6 +158,7 @@ def run(
     first_failed, halted = _wait(workers, stage, signals, elsewhere)
     listener.join(timeout=GRACE)
     signals.workers = []
+    printed.end(GRACE)
     if halted:
         raise Halted(Problem(f"`{stage.name}` was ended here, since another node could not go on"))
     if first_failed is not None:
@@ -179,10 +183,13 @@ class Running:
 
     stage: Stage
     process: subprocess.Popen[bytes]
+    printed: Logs
 
     def fault(self) -> UserError:
         """Why it has ended: what it said, or what its exit code and its log tell."""
-        return _fault(self.stage, 0, self.process.wait(), self.stage.directory / "logs")
+        code = self.process.wait()
+        self.printed.end(GRACE)
+        return _fault(self.stage, 0, code, self.stage.directory / "logs")
 
     def end(self) -> None:
         """Wait for its end, and make one after a while."""
@@ -191,18 +198,21 @@ class Running:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self.printed.end(GRACE)
 
 
 def begin(stage: Stage, events: int) -> Running:
     """Start a stage's one process with a pipe to its standard input; it tells its events to the descriptor `events`."""
     logs = stage.directory / "logs"
-    with _log_file(logs, stage, 0).open("ab") as log:
-        fault = _fault_file(logs, stage, 0)
-        return Running(stage, _start(stage, 0, free_port(), events, fault, log, subprocess.PIPE))
+    printed = runner.logs.begin([_log_file(logs, stage, 0)])
+    fault = _fault_file(logs, stage, 0)
+    process = _start(stage, 0, free_port(), events, fault, printed.writing[0], subprocess.PIPE)
+    printed.begun()
+    return Running(stage, process, printed)
 
 
 def _start(
-    stage: Stage, rank: int, port: int, events: int | None, fault: Path, log: Any, requests: int = subprocess.DEVNULL
+    stage: Stage, rank: int, port: int, events: int | None, fault: Path, log: int, requests: int = subprocess.DEVNULL
 ) -> subprocess.Popen[bytes]:
     environment = (
         os.environ

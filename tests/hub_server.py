@@ -15,6 +15,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -84,6 +85,8 @@ class HubServer(Hub):
 
     def again(self) -> HubServer:
         """The same Hub after an outage, at the same address."""
+        while self.http.fileno() >= 0:  # it is still closing
+            time.sleep(0.01)
         back = HubServer(self.http.server_port)
         kept = ("users", "repositories", "objects", "parts", "_oids")
         vars(back).update({name: vars(self)[name] for name in kept})

@@ -62,16 +62,15 @@ def test_a_hub_that_comes_and_goes(hub_server: HubServer, tiny_model: Path, tmp_
     dying = begin("push", directory, environment=environment)
     wait_for(hub_server, "/commit/", 2)
     dying.kill()
-    dying.wait()
+    dying.communicate()
     dying = begin("train", recipe, environment=environment)
     hub_server.fail("/commit/", "hang")
     wait_for(hub_server, "/commit/", 3)
     dying.kill()
-    dying.wait()
+    dying.communicate()
     assert state() == "pushing"
 
     # a Hub that goes away in the middle of it and comes back is waited for
-    hub_server.fail("PUT /lfs/", "gone")
     hub_server.fail("/preupload/", "gone")
     waiting = begin("push", directory, environment=environment)
     hub_server.stopped.wait(300)

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from runner import __version__
 from runner.hub.in_time import InTime
-from runner.hub.redaction import redact
+from runner.secrets import redact
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from runner import checkpoint
 from runner.checkpoint import MANIFEST, Manifest
-from runner.hub.redaction import redact
+from runner.secrets import redact
 
 TOKENIZER_FILES = (
     "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model", "*.jinja",
