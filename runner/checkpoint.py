@@ -191,7 +191,7 @@ def chosen(directory: Path, wanted: Mapping[str, Any] | None = None) -> Path | N
     """The checkpoint that an ended training chose; None where none did, or one with other settings than `wanted`."""
     try:
         found = json.loads((directory / CHOSEN).read_text(encoding="utf-8"))
-        folder = directory / "checkpoints" / f"step-{found['step']}"
+        folder = directory / "checkpoints" / f"step-{found['step']:d}"
         same = wanted is None or not differences(found["settings"], wanted)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None

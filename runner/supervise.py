@@ -34,6 +34,7 @@ from runner import (
     remedies,
     runfile,
     scoring,
+    secrets,
     sharding,
     time_limit,
     trackers,
@@ -78,7 +79,7 @@ def settle(recipe: Recipe, places: Source, where: machine.Machine, rows: Rows | 
     try:
         shape = architecture.read(recipe.model.name, recipe.model.revision)
     except architecture.UnreadableModel as error:
-        raise RecipeError(Problem(str(error), _place(places, ("model", "name")))) from error
+        raise RecipeError(Problem(str(error), _place(places, ("model", "name")), error.hint)) from error
     try:
         recipe = replace(recipe, adapter=continued.settings(recipe.adapter))
         sharding.check(recipe.deepspeed.config)
@@ -130,7 +131,7 @@ class Session:
         if directory is not None:
             _note_end(directory, "not_pushed", error)
         self.lead.end(error)
-        os.write(sys.stderr.fileno(), f"{errors.report(error)}\n".encode())
+        os.write(sys.stderr.fileno(), f"{secrets.redact(errors.report(error), os.environ)}\n".encode())
         if directory is not None:
             page.attempt(directory, os.environ, lambda _: None)
         os._exit(error.exit_code)
@@ -140,7 +141,7 @@ def _train(recipe: Recipe, places: Source, watcher: Watcher, session: Session) -
     with session.signals.ending(session.leave):
         if not Path(recipe.model.name).exists():
             watcher.say(f"getting {recipe.model.name} from the Hub, unless it is here")
-        fetch.model(recipe.model)
+        fetch.needed(recipe)
     where = session.machine()
     plan = settle(recipe, places, where, None)
     trackers.check(recipe.tracking, os.environ, Path.cwd(), machine.importable, lambda path: _place(places, path))
@@ -229,7 +230,7 @@ def _run(plan: Plan, places: Source, directory: Path, session: Session, watcher:
         commit=_commit(Path(plan.recipe.file)),
         model={"name": plan.recipe.model.name, "revision": plan.recipe.model.revision},
     )
-    runfile.write(directory / "recipe.yaml", "\n".join(places.lines))
+    runfile.write(directory / "recipe.yaml", secrets.redact("\n".join(places.lines), os.environ))
     try:
         plan = _stages(plan, places, directory, session, watcher)
     except UserError as error:
@@ -344,7 +345,7 @@ def _check_same(before: Mapping[str, Any], recipe: Recipe, directory: Path) -> N
     """Refuse to write another recipe's run over a finished one."""
     if before.get("status") not in TRAINED:
         return
-    ours = _comparable(asdict(recipe))
+    ours = _comparable(secrets.cleaned(asdict(recipe), os.environ))
     changed = checkpoint.differences(_comparable(before["recipe"]), ours)
     if changed:
         raise RunError(

@@ -16,7 +16,7 @@ import numpy
 import torch
 from transformers import set_seed
 
-from runner import checkpoint, machine, model, training
+from runner import checkpoint, machine, model, pickles, training
 from runner.choices import LAID_TOGETHER
 from runner.events import Teller
 from runner.plan import Plan
@@ -46,6 +46,8 @@ def run(plan: Plan, stop_requested: Callable[[], bool]) -> bool:
     deepspeed.init_distributed(dist_backend="gloo" if plan.device == "cpu" else "nccl", auto_mpi_discovery=False)
     set_seed(plan.recipe.training.seed)
     resumed = checkpoint.newest(folder, settings)
+    if resumed:
+        pickles.admit(resumed[0])
     step = resumed[1].step if resumed else 0
     tokenizer = model.tokenizer(plan.recipe.model)
     with ExitStack() as stack:
