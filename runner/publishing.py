@@ -28,6 +28,7 @@ from runner.workers import Signals
 AT_THE_END = 60.0  # seconds that the last checkpoint's push is waited for after a run
 AT_A_STOP = 3.0  # and where a run was told to stop: who did may not wait long
 TICK = 0.05
+LOG = Path("logs") / "checkpoints.log"
 
 
 @dataclass
@@ -88,15 +89,12 @@ def beside(hub: Hub | None, directory: Path, say: Callable[[str], None], signals
     if hub is None or not hub.checkpoints:
         yield pushes
         return
-    with (directory / "logs" / "checkpoints.log").open("ab") as log:
-        pushes.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "runner.hub.checkpoints", str(directory)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            start_new_session=True,  # a signal to the run is not one to it
-        )
+    try:
+        pushes.process = _start(directory)
+    except OSError as error:
+        say(f"warning: checkpoints are not pushed: {error.strerror}")
+        yield pushes
+        return
     listener = threading.Thread(target=pushes.listen, args=(say,), daemon=True)
     listener.start()
     limit = AT_THE_END
@@ -117,25 +115,42 @@ def beside(hub: Hub | None, directory: Path, say: Callable[[str], None], signals
         _told(pushes, late, hub, directory, say)
 
 
+def _start(directory: Path) -> subprocess.Popen[str]:
+    (directory / "logs").mkdir(parents=True, exist_ok=True)
+    with (directory / LOG).open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "runner.hub.checkpoints", str(directory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,  # a signal to the run is not one to it
+        )
+
+
 def _told(pushes: Pushes, late: bool, hub: Hub, directory: Path, say: Callable[[str], None]) -> None:
     """Say and write down what is on the Hub, and what is not."""
     name = f"`{branch(hub).revision}` of `{hub.repository}`"
-    last = pushes.pushed["pushed"] if pushes.pushed else None
+    before = runfile.read(directory).get("checkpoints_on_hub") or {}
+    there: dict[str, Any] = {"repository": hub.repository, "branch": branch(hub).revision}
+    if pushes.pushed:
+        there |= {"step": pushes.pushed["pushed"], "commit": pushes.pushed["commit"]}
+    elif there.items() <= before.items():
+        there |= {key: before.get(key) for key in ("step", "commit")}
     if pushes.passed_over:
         steps = ", ".join(map(str, sorted(pushes.passed_over)))
         say(f"checkpoints of the steps {steps} are not on {name}: newer ones were there before their turn came")
     for step, fault in pushes.failed.items():
         say(f"warning: the checkpoint of step {step} was not pushed to {name}: {fault}")
+    if not late and pushes.process is not None and pushes.process.returncode:
+        say(f"warning: pushing checkpoints to {name} broke off; `{directory / LOG}` says why")
     if late:
         say(f"warning: a checkpoint was still being pushed to {name}; the same command goes on with it")
     with suppress(OSError):
         runfile.update(
             directory,
-            checkpoints_on_hub={
-                "repository": hub.repository,
-                "branch": branch(hub).revision,
-                "step": last,
-                "commit": pushes.pushed["commit"] if pushes.pushed else None,
+            checkpoints_on_hub=there
+            | {
                 "passed_over": sorted(pushes.passed_over),
                 "failed": {str(step): fault for step, fault in pushes.failed.items()},
                 "cut_off": late,

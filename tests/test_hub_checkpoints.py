@@ -101,6 +101,7 @@ def test_checkpoints_go_up_in_order_and_a_run_that_goes_on_pushes_none_again(on_
     with publishing.beside(HERE, run, said.append, NoSignals()):
         pass
     assert on_hub.count("") == asked
+    assert runfile.read(run)["checkpoints_on_hub"]["step"] == 4
     with publishing.beside(HERE, run, said.append, NoSignals()):
         publish(run, 6)
     assert titles(on_hub)[2:] == ["Checkpoint of step 6 of support"]
@@ -197,6 +198,22 @@ with publishing.beside(HERE, Path({str(run)!r}), print, NoSignals()) as pushes:
     supervisor.send_signal(signal.SIGKILL)
     supervisor.communicate()
     until(lambda: not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2])
+
+
+def test_a_process_that_breaks_off_ends_no_run(on_hub: HubServer, run: Path) -> None:
+    said: list[str] = []
+    with publishing.beside(HERE, run, said.append, NoSignals()) as pushes:
+        assert pushes.process is not None
+        os.kill(pushes.process.pid, signal.SIGTERM)
+        pushes.process.wait()
+        publish(run, 1)
+    assert not titles(on_hub)
+    assert any("broke off" in line for line in said)
+    (run / "logs" / "checkpoints.log").unlink()
+    (run / "logs" / "checkpoints.log").mkdir()
+    with publishing.beside(HERE, run, said.append, NoSignals()):
+        publish(run, 2)
+    assert any("checkpoints are not pushed: Is a directory" in line for line in said)
 
 
 def test_another_branch_has_checkpoints_of_its_own(on_hub: HubServer, run: Path) -> None:

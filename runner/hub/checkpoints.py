@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from runner import recipe, runfile
+from runner import recipe, runfile, secrets
 from runner.hub.client import Patience, Refusal, Trouble, connect
 from runner.hub.files import fingerprints
 from runner.hub.repository import Load, Pushed, send
@@ -126,4 +126,5 @@ def _key(hub: recipe.Hub) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    with secrets.masked_output(os.environ):
+        main(Path(sys.argv[1]))
