@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner import arguments, errors
+from runner import arguments, errors, secrets
 from runner.errors import DONE, FAILED, Place, Problem, RecipeError, UserError
 
 if TYPE_CHECKING:
@@ -30,6 +30,11 @@ def main(given: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what cannot be encoded is no reason to fail
             stream.reconfigure(errors="backslashreplace")
+    with secrets.masked_output(os.environ):
+        return _main(given)
+
+
+def _main(given: Sequence[str] | None) -> int:
     options = arguments.parser().parse_args(given)
     try:
         code = VERBS[options.verb](options)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from runner import asked, intervals, measuring, model, reload, rewarded, training
+from runner import asked, intervals, measuring, model, reload, rewarded, secrets, training
 from runner.events import tell
 from runner.intervals import Measured
 from runner.plan import Plan
@@ -74,7 +75,8 @@ def score(plan: Plan, adapted: Trained, tokenizer: PreTrainedTokenizerBase, step
         found["not_measured"] = [name for name in measured if name not in found["metrics"]]
         found["questions"] = len(samples)
         with (directory / "samples.jsonl").open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
+            lines = (json.dumps(sample, ensure_ascii=False) for sample in samples)
+            file.writelines(secrets.redact(line, os.environ) + "\n" for line in lines)
     (directory / "evaluation.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     tell({"event": "evaluated", **found})
 

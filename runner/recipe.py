@@ -172,6 +172,7 @@ class Hub:
     repository: str  # owner/name
     private: bool
     revision: str
+    checkpoints: bool = False  # whether they are pushed too, to a branch of their own
 
 
 @dataclass(frozen=True)

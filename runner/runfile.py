@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from runner import secrets
+
 NAME = "run.json"
 STATUSES = ("preparing", "training", "evaluating", "pushing", "done", "not_pushed", "interrupted", "failed")
 
@@ -22,10 +24,12 @@ def read(directory: Path) -> dict[str, Any]:
 
 
 def update(directory: Path, **changes: Any) -> dict[str, Any]:
-    """Put changes into the run's state, with the time."""
+    """Put changes into the run's state, with the time and without what looks like a secret."""
     if "status" in changes:
         assert changes["status"] in STATUSES, changes["status"]
-    state = read(directory) | changes | {"updated": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    shown: dict[str, Any] = secrets.cleaned(changes, os.environ)
+    updated = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    state = read(directory) | shown | {"updated": updated}
     write(directory / NAME, json.dumps(state, indent=1, ensure_ascii=False) + "\n")
     return state
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from runner.hub.redaction import redact
+from runner.secrets import redact
 
 FULL = "full"  # the type of what is no adapter: all weights were trained
 METRIC_NAMES = {

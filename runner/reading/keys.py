@@ -361,6 +361,7 @@ HUB: Keys = {
     "repository": text("The repository to push to, as `owner/name`.", required=True, pattern=REPOSITORY),
     "private": switch("Make the repository private when it is new.", True),
     "revision": text("The branch to push to.", default="main"),
+    "checkpoints": switch("Push checkpoints too while training goes on, to the branch `checkpoints`.", False),
 }
 
 OUTPUT: Keys = {

@@ -5,6 +5,7 @@ A rule names the keys that it looks at, and is left out where one of them is wro
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -39,20 +40,29 @@ def problems(values: dict[str, Any], places: Places, wrong: set[Path]) -> list[P
     return found_here
 
 
-def secret_problems(values: Any, places: Places, path: Path = ()) -> Iterator[Problem]:
-    """A problem for every text that is shaped like a secret. Neither the problem nor its place repeats it."""
+def secret_problems(
+    values: Any, places: Places, path: Path = (), mask: Callable[[str], str] | None = None
+) -> Iterator[Problem]:
+    """A problem for every text that is shaped like a secret, or holds one of this process's environment.
+
+    Neither the problem nor its place repeats it.
+    """
+    mask = mask or secrets.masker(os.environ)
     if isinstance(values, dict):
         for key, value in values.items():
-            yield from secret_problems(value, places, (*path, key))
+            yield from secret_problems(value, places, (*path, key), mask)
     elif isinstance(values, list):
         for index, value in enumerate(values):
-            yield from secret_problems(value, places, (*path, index))
-    elif isinstance(values, str) and secrets.holds_secret(values, str(path[-1])):
+            yield from secret_problems(value, places, (*path, index), mask)
+    elif isinstance(values, str) and (
+        (shaped := secrets.holds_secret(values, str(path[-1]))) or mask(values) != values
+    ):
         written = closest(places, path)
         spot = written.value if written else Place("")
         place = Place(spot.file, spot.line, spot.column, spot.width)
         hint = "take it out, revoke it if the file has been shared, and set `HF_TOKEN` or `WANDB_API_KEY` instead"
-        yield Problem(f"the value of `{dotted(path)}` looks like a secret", place, hint)
+        what = "looks like a secret" if shaped else "holds a secret of the environment"
+        yield Problem(f"the value of `{dotted(path)}` {what}", place, hint)
 
 
 def _length_of_run(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:

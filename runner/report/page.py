@@ -22,9 +22,9 @@ from markupsafe import Markup
 import runner
 from runner import runfile
 from runner.errors import Problem, RecipeError, RunError
-from runner.hub.redaction import redact
 from runner.report import completions, curves, data, ends, evaluation, recipe
 from runner.report.reading import Files, mapping, number, visible
+from runner.secrets import redact
 
 NAME = "report.html"
 KEPT_BY_A_RUN = (runfile.NAME, "plan.json", "metrics.jsonl")  # each of which tells that a directory is that of a run

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner.hub.redaction import names_a_secret, redact
+from runner.secrets import cleaned, holding, redact
 
 LARGEST_DRAWN = 1e12
 WITH_TEXTS = ("rewards", "measured", "warnings")  # what a logged step has beside numbers
@@ -29,7 +29,7 @@ class Files:
     def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
         self.directory = directory
         # only what holds a secret: it is gone through for each text
-        self.environment = {name: value for name, value in environment.items() if names_a_secret(name)}
+        self.environment = holding(environment)
         self.notes: list[str] = []
 
     def object(self, name: str) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class Files:
         except (OSError, ValueError, RecursionError):
             self._note(f"`{name}` cannot be read")
             return {}
-        return mapping(clean(found, self.environment)) if isinstance(found, dict) else {}
+        return mapping(cleaned(found, self.environment)) if isinstance(found, dict) else {}
 
     def text(self, name: str) -> str:
         """The beginning of a text file, without its secrets; empty where there is none."""
@@ -82,7 +82,7 @@ class Files:
         """Logged steps and evaluations, in order, without their secrets."""
         for event in self.lines("metrics.jsonl"):
             if isinstance(event.get("step"), int) and "event" in event:
-                yield event | {key: clean(event[key], self.environment) for key in WITH_TEXTS if key in event}
+                yield event | {key: cleaned(event[key], self.environment) for key in WITH_TEXTS if key in event}
 
     def _text(self, name: str, most: int = -1) -> str:
         with (self.directory / name).open(encoding="utf-8", errors="replace") as file:
@@ -91,15 +91,6 @@ class Files:
     def _note(self, sentence: str) -> None:
         if sentence not in self.notes:
             self.notes.append(sentence)
-
-
-def clean(value: Any, environment: Mapping[str, str]) -> Any:
-    """The same value with the secrets in its texts masked."""
-    if isinstance(value, str):
-        return redact(value, environment)
-    if isinstance(value, Mapping):
-        return {redact(str(key), environment): clean(item, environment) for key, item in value.items()}
-    return [clean(item, environment) for item in value] if isinstance(value, list) else value
 
 
 def mapping(value: Any) -> dict[str, Any]:
