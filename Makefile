@@ -13,8 +13,7 @@ INSTALL := $(PIP) install --quiet --quiet --no-deps
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup model demo test test-gpu test-slurm test-chaos image test-image fuzz audit lint format lock \
-	schema clean
+.PHONY: help setup model demo test test-gpu test-slurm test-chaos image test-image fuzz audit lint format lock schema clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
