@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 import runner
+from runner.reading.keys import FORMATS, TASKS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -12,6 +13,28 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="tunesmith", description="One YAML recipe in, one trained adapter out.")
     top.add_argument("--version", action="version", version=f"tunesmith {runner.__version__}")
     verbs = top.add_subparsers(title="verbs", required=True, metavar="VERB", dest="verb")
+
+    init = verbs.add_parser("init", help="write a recipe for data, or one of those that ship")
+    init.add_argument(
+        "files", nargs="*", metavar="FILE", help="data files, folders or globs; or the name of a recipe that ships"
+    )
+    init.add_argument("--list", action="store_true", help="show the recipes that ship")
+    init.add_argument("--task", choices=TASKS, help="what to train for; guessed by default")
+    init.add_argument(
+        "--format", dest="row_format", choices=FORMATS[1:], help="the format of the rows; guessed by default"
+    )
+    init.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="ROLE=NAME",
+        help="which column is the prompt, the completion …",
+    )
+    init.add_argument("--model", metavar="MODEL", help="the base model: a Hub id, a directory or a `.gguf` file")
+    init.add_argument("--name", metavar="NAME", help="the run's name")
+    init.add_argument("--output", metavar="FILE", help="where the recipe goes; `-` prints it")
+    init.add_argument("--force", action="store_true", help="overwrite what is there")
+    init.add_argument("--yes", action="store_true", help="ask nothing, and take what is likeliest")
 
     validate = _with_recipe(verbs.add_parser("validate", help="say every fault of recipes"), several=True)
     validate.add_argument("--data", action="store_true", help="read and check the data as well")

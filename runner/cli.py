@@ -55,6 +55,22 @@ def _recipe(path: str, options: argparse.Namespace) -> tuple[Recipe, Source]:
     return check.settle(written, path), written
 
 
+def _init(options: argparse.Namespace) -> int:
+    from runner import show_drafts
+    from runner.init import shipped
+
+    if options.list:
+        show_drafts.listing(shipped.recipes(), _console())
+    elif not options.files:
+        hint = "`tunesmith init rows.jsonl` writes a recipe for a file, `tunesmith init --list` shows those that ship"
+        raise RecipeError(Problem("no data is named", hint=hint))
+    elif len(options.files) == 1 and shipped.is_one(options.files[0]):
+        show_drafts.write_shipped(options, _console())
+    else:
+        show_drafts.write_draft(options, _console(stderr=options.output == "-"))
+    return DONE
+
+
 def _validate(options: argparse.Namespace) -> int:
     wrong: list[UserError] = []
     for path in options.recipes:
@@ -292,6 +308,7 @@ def _colour(stream: Any) -> bool:
 
 
 VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "init": _init,
     "validate": _validate,
     "plan": _plan,
     "doctor": _doctor,

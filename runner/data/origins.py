@@ -92,7 +92,7 @@ def _rows_of(file: str, source: recipe.Source, default_split: str | None) -> Ite
     try:
         for item in _hub(source, default_split) if is_hub_id(source) else readers.read(file):
             if isinstance(item, Row):
-                item = _named(item, source.columns, source.templates)
+                item = named(item, source)
             yield item
             if isinstance(item, Fault) and item.whole:
                 return
@@ -108,12 +108,12 @@ def _hub(source: recipe.Source, default_split: str | None) -> Iterator[Row | Fau
     return tables.hub(source.path, split, f"{source.path}[{split}]")
 
 
-def _named(row: Row, columns: tuple[tuple[str, str], ...], made: tuple[tuple[str, str], ...] = ()) -> Row | Fault:
+def named(row: Row, source: recipe.Source) -> Row | Fault:
     """The row with its columns under our names, with those that templates make, and its split from the column `split`.
 
     A dot in a column's name leads into an object, where no column is called so.
     """
-    values = row.values
+    values, columns = row.values, source.columns
     if columns:
         held = {theirs: _inside(values, theirs) for _, theirs in columns}
         missing = sorted(theirs for theirs, value in held.items() if value is ABSENT)
@@ -127,7 +127,7 @@ def _named(row: Row, columns: tuple[tuple[str, str], ...], made: tuple[tuple[str
             return _fault(row, message, hint, whole)
         values = {name: value for name, value in values.items() if name not in held}
         values.update((ours, held[theirs]) for ours, theirs in columns)
-    for ours, template in made:
+    for ours, template in source.templates:
         text = row_templates.fill(template, row.values)
         if not isinstance(text, str):
             message = f"the template of `{ours}` cannot be filled: {text[0]}; the row has {formats.columns_of(row)}"
@@ -137,7 +137,7 @@ def _named(row: Row, columns: tuple[tuple[str, str], ...], made: tuple[tuple[str
     if split is not None and split not in SPLITS:
         hint = "write `evaluation`, or leave the row out" if split in OTHER_SPLITS else None
         return _fault(row, f"`split` is `{str(split)[:40]}`, not `train` or `evaluation`", hint)
-    if not columns and not made and split is None:
+    if not columns and not source.templates and split is None:
         return row
     return Row(values, row.place, split, row.raw, row.more)
 
