@@ -50,7 +50,10 @@ def parser() -> argparse.ArgumentParser:
     doctor.add_argument("--network", action="store_true", help="try to reach the Hub as well")
 
     preview = _with_recipe(verbs.add_parser("preview", help="show the tokens of a row, and which are learned"))
-    preview.add_argument("--row", type=int, default=1, metavar="N", help="which training row, from 1")
+    preview.add_argument("--row", type=int, metavar="N", help="which training row, from 1")
+    preview.add_argument(
+        "--html", nargs="?", const="", metavar="FILE", help="write all rows to a page; NAME-preview.html by default"
+    )
 
     rewards = verbs.add_parser("rewards", help="try the rewards of a recipe for `task: grpo`")
     actions = rewards.add_subparsers(title="what to do with them", required=True, metavar="ACTION", dest="action")

@@ -150,15 +150,25 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _preview(options: argparse.Namespace) -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     from runner import machine, supervise
 
-    if options.row < 1:
-        raise RecipeError(Problem(f"there is no row {options.row}", Place("--row"), "rows are counted from 1"))
+    row = 1 if options.row is None else options.row
+    if row < 1:
+        raise RecipeError(Problem(f"there is no row {row}", Place("--row"), "rows are counted from 1"))
+    if options.row is not None and options.html is not None:
+        raise RecipeError(Problem("`--html` shows all rows", Place("--row"), "leave one of the two out"))
     recipe, places = _recipe(options.recipe, options)
     settled = supervise.settle(recipe, places, machine.here(), None)
+    if options.html is not None:
+        from runner import preview_page
+
+        written = preview_page.write(settled, Path(options.html or f"{recipe.name}-preview.html"))
+        print(errors.printable(str(written)))
+        return DONE
     from runner import preview
 
-    preview.show(settled, options.row, _console())
+    preview.show(settled, row, _console())
     return DONE
 
 
