@@ -7,6 +7,36 @@ import argparse
 import runner
 from runner.reading.keys import FORMATS, TASKS
 
+SHELLS = ("bash", "zsh", "fish")
+EXAMPLES = {
+    "init": (
+        "tunesmith init reviews.csv",
+        "tunesmith init train.jsonl test.jsonl --model models/mine --output reviews.yaml",
+        "tunesmith init demo",
+    ),
+    "validate": ("tunesmith validate recipe.yaml --data", "tunesmith validate recipes/*.yaml --format github"),
+    "plan": ("tunesmith plan recipe.yaml --machine h100:8", "tunesmith plan recipe.yaml --set training.batch_size=64"),
+    "doctor": ("tunesmith doctor", "tunesmith doctor recipe.yaml --network"),
+    "preview": ("tunesmith preview recipe.yaml --row 3", "tunesmith preview recipe.yaml --html rows.html"),
+    "rewards check": (
+        "tunesmith rewards check recipe.yaml --prompts 16",
+        "tunesmith rewards check recipe.yaml --completions answers.jsonl",
+    ),
+    "train": (
+        "tunesmith train recipe.yaml --set training.max_steps=20",
+        "tunesmith train recipe.yaml --time-limit 3h30m",
+    ),
+    "push": ("tunesmith push outputs/demo",),
+    "report": ("tunesmith report outputs/demo --output page.html",),
+    "generate": ('tunesmith generate outputs/demo "12 silver pens, please"', "tunesmith generate outputs/demo --chat"),
+    "evaluate": ("tunesmith evaluate outputs/demo --data new_rows.jsonl", "tunesmith evaluate outputs/demo --json"),
+    "schema": ("tunesmith schema > schema.json",),
+    "completion": (
+        'eval "$(tunesmith completion bash)"',
+        "tunesmith completion fish > ~/.config/fish/completions/tunesmith.fish",
+    ),
+}
+
 
 def parser() -> argparse.ArgumentParser:
     """What reads a command line: `verb` names what to do, `action` what a verb of several does."""
@@ -21,7 +51,11 @@ def parser() -> argparse.ArgumentParser:
     init.add_argument("--list", action="store_true", help="show the recipes that ship")
     init.add_argument("--task", choices=TASKS, help="what to train for; guessed by default")
     init.add_argument(
-        "--format", dest="row_format", choices=FORMATS[1:], help="the format of the rows; guessed by default"
+        "--format",
+        dest="row_format",
+        choices=FORMATS[1:],
+        metavar="NAME",
+        help="the format of the rows; guessed by default",
     )
     init.add_argument(
         "--column",
@@ -92,7 +126,24 @@ def parser() -> argparse.ArgumentParser:
     _with_evaluation(verbs.add_parser("evaluate", help="score a trained adapter beside its base model"))
 
     verbs.add_parser("schema", help="print the JSON Schema of recipes, for editors")
+
+    completion = verbs.add_parser("completion", help="print a script that completes this command line in a shell")
+    completion.add_argument("shell", choices=SHELLS, help="the shell")
+    _explain(top)
     return top
+
+
+def _explain(parser: argparse.ArgumentParser, path: str = "") -> None:
+    """Put its examples under the help of each verb."""
+    if path in EXAMPLES:
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        lines = "\n".join(f"  {example}" for example in EXAMPLES[path])
+        parser.epilog = f"for example:\n{lines}"
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, verb in action.choices.items():
+                verb.description = next(each.help for each in action._choices_actions if each.dest == name)
+                _explain(verb, f"{path} {name}".strip())
 
 
 def _with_recipe(

@@ -306,6 +306,13 @@ def _schema(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _completion(options: argparse.Namespace) -> int:
+    from runner import completion
+
+    print(completion.script(options.shell, arguments.parser()), end="")
+    return DONE
+
+
 def _console(stderr: bool = False) -> Console:
     from rich.console import Console
 
@@ -330,6 +337,7 @@ VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "generate": _generate,
     "evaluate": _evaluate,
     "schema": _schema,
+    "completion": _completion,
 }
 
 
