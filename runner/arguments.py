@@ -30,7 +30,7 @@ EXAMPLES = {
     "report": ("tunesmith report outputs/demo --output page.html",),
     "generate": ('tunesmith generate outputs/demo "12 silver pens, please"', "tunesmith generate outputs/demo --chat"),
     "evaluate": ("tunesmith evaluate outputs/demo --data new_rows.jsonl", "tunesmith evaluate outputs/demo --json"),
-    "schema": ("tunesmith schema > schema.json",),
+    "schema": ("tunesmith schema > schema.json", "tunesmith schema --markdown > recipe.md"),
     "completion": (
         'eval "$(tunesmith completion bash)"',
         "tunesmith completion fish > ~/.config/fish/completions/tunesmith.fish",
@@ -125,7 +125,8 @@ def parser() -> argparse.ArgumentParser:
 
     _with_evaluation(verbs.add_parser("evaluate", help="score a trained adapter beside its base model"))
 
-    verbs.add_parser("schema", help="print the JSON Schema of recipes, for editors")
+    schema = verbs.add_parser("schema", help="print the JSON Schema of recipes, for editors")
+    schema.add_argument("--markdown", action="store_true", help="print a page of reference instead")
 
     completion = verbs.add_parser("completion", help="print a script that completes this command line in a shell")
     completion.add_argument("shell", choices=SHELLS, help="the shell")

@@ -300,8 +300,11 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _schema(options: argparse.Namespace) -> int:
-    from runner.reading import schema_export
+    from runner.reading import reference, schema_export
 
+    if options.markdown:
+        print(reference.text(), end="")
+        return DONE
     print(json.dumps(schema_export.json_schema(), indent=2, ensure_ascii=False))
     return DONE
 

@@ -163,6 +163,15 @@ def test_a_bad_row_far_down_is_counted(init: Init, monkeypatch: pytest.MonkeyPat
     assert cli.main(["validate", "--data", "mine.yaml"]) == 0
 
 
+def test_rows_that_are_too_long_for_a_small_machine_are_left_out(init: Init) -> None:
+    rows = [{"prompt": f"a{n}", "completion": "word " * (3000 if n == 7 else 3)} for n in range(20)]
+    code, out, _ = init(lines("mine.jsonl", rows))
+    assert code == 0 and "rows of more than 2048 tokens are left out: about 1" in out
+    found = read("mine.yaml")["dataset"]
+    assert (found["max_length"], found["overflow"]) == (2048, "drop")
+    assert cli.main(["validate", "--data", "mine.yaml"]) == 0
+
+
 def test_names_that_yaml_would_take_for_something_else(init: Init) -> None:
     name = 'a #: {"q"}\nversion: 2'
     table("null.csv", [name, "no"], [[f"text number {n}, and more", f"answer {n}"] for n in range(9)])

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from runner import guess
 from runner.data import dataset, documents
 from runner.errors import DataError, Place, Problem, RecipeError, RunError, listed
 from runner.init import answers, columns, fitting, looking, models, proposals, writing
@@ -81,6 +82,7 @@ def draft(asked: Asked, asker: Asker, machine: Machine) -> Drafted:
         answers=answered,
         rows=looked.total,
         skip=len(chosen.problems) + len(looked.faults),
+        longer=_longer(chosen),
     )
     made, whole = _checked(made, place, looked)
     told = _notes(made, looked, chosen, held, whole)
@@ -153,6 +155,8 @@ def _notes(made: Draft, looked: Looked, chosen: Fit, held: list[columns.Column],
         notes.append(
             ("skipped", f"{len(wrong)} of {looked.total} rows; the first, `{wrong[0].place}`: {wrong[0].message}")
         )
+    if made.longer:
+        notes.append(("long", f"rows of more than {writing.LONGEST} tokens are left out: about {made.longer}"))
     unused = [each.name for each in held if each.name not in proposal.used and each.parts[0] not in proposal.used]
     if unused and proposal.task != "grpo":
         notes.append(("not used", listed(unused[:10]) + (f" and {len(unused) - 10} more" if len(unused) > 10 else "")))
@@ -190,6 +194,13 @@ def _example(looked: Looked, column: columns.Column) -> str:
     for part in column.parts:
         value = value.get(part) if isinstance(value, dict) else None
     return " ".join(str(value).split())[:60]
+
+
+def _longer(chosen: Fit) -> int:
+    """How many rows are likely too long for a small machine, where the task has rows of their own length."""
+    if chosen.proposal.task not in ("sft", "function_calling"):
+        return 0
+    return sum(guess.guessed_tokens(example) > writing.LONGEST for example in chosen.examples)
 
 
 def _many(number: int, what: str) -> str:

@@ -19,6 +19,7 @@ PLAIN = re.compile(
 )  # what YAML takes as text without quotes, but for the next
 NOT_TEXT = ("true", "false", "null", "yes", "no", "on", "off")
 COMMENT_COLUMN = 32
+LONGEST = 2048  # tokens of a row, where some have more: what a small machine still learns from
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Draft:
     answers: Answers | None
     rows: int  # looked at
     skip: int  # of them, those that cannot be used
+    longer: int = 0  # of them, those that are likely longer than `LONGEST`
     counted: bool = True  # whether `skip` is of the rows looked at, and not of others
 
 
@@ -71,6 +73,11 @@ def _lines(draft: Draft) -> Iterator[str]:
     if proposal.templates:
         yield _noted("  templates:", "Jinja, of a row's columns")
         yield from (f"    {role}: {json.dumps(made, ensure_ascii=False)}" for role, made in proposal.templates.items())
+    if draft.longer:
+        yield _noted(
+            f"  max_length: {LONGEST}", f"tokens of a row; about {draft.longer} of {draft.rows} rows have more"
+        )
+        yield _noted("  overflow: drop", "leave these out; or `truncate`, `split`, `error`")
     if draft.skip:
         many = f"{draft.skip} of {draft.rows} rows" if draft.counted else f"some rows ({draft.skip})"
         yield _noted("  on_bad_row: skip", f"{many} cannot be used; `error` stops at the first")
