@@ -82,6 +82,25 @@ GUESSED: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     "choices": (
         "sft", {"columns": {"prompt": "problem", "completion": "solution"}}, ["loss", "perplexity", "choice_accuracy"],
     ),
+    "listed_choices": (
+        "sft",
+        {
+            "templates": {
+                "prompt": "{{ question }}\n{% for choice in choices %}\n"
+                "{{ 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'[loop.index0] }}. {{ choice }}{% endfor %}\nAnswer:",
+                "completion": "{{ 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'[answer] }}",
+            }
+        },
+        ["loss", "perplexity", "choice_accuracy"],
+    ),
+    "system_texts": (
+        "sft",
+        {
+            "columns": {"completion": "response"},
+            "templates": {"prompt": "{% if system_prompt %}{{ system_prompt }}\n\n{% endif %}{{ question }}"},
+        },
+        ["loss", "perplexity", "rouge_l"],
+    ),
 }  # fmt: skip
 REWARDS = {  # of `--task grpo`, where rows have answers
     "sums": {"use": "numeric_answer", "options": {"column": "answer"}},
@@ -89,6 +108,7 @@ REWARDS = {  # of `--task grpo`, where rows have answers
     "json_answers": {"use": "json_fields", "options": {"column": "target"}},
     "choices": {"use": "multiple_choice", "options": {"column": "solution"}},
     "nested": {"use": "exact_answer", "options": {"column": "completion"}},
+    "listed_choices": {"use": "multiple_choice", "options": {"column": "completion"}},
 }
 
 Init = Callable[..., tuple[int, str, str]]
@@ -181,6 +201,29 @@ def test_names_that_yaml_would_take_for_something_else(init: Init) -> None:
     assert read("null.yaml")["name"] == "null" and read("null.yaml")["version"] == 1
 
 
+@pytest.mark.parametrize(
+    ("row", "task", "doubt"),
+    [
+        ({"chosen": "Q: {n}? A: yes", "rejected": "Q: {n}? A: no"}, "continued_pretraining", "no task learns from `rejected`"),
+        ({"prompt": "{n}?", "completion": "an answer {n}", "label": True}, "sft", "`label` is not looked at"),
+        ({"review": "film {n}", "stars": 3}, "sft", "what the labels mean"),
+        ({"eins": "ein Satz {n}", "zwei": "une phrase {n}"}, "sft", "that `zwei` answers `eins` is a guess"),
+        ({"prompt": "write of {n}"}, "grpo", "what a good answer is stands in no column"),
+    ],
+)  # fmt: skip
+def test_what_could_not_be_known_is_said(row: dict[str, Any], task: str, doubt: str, init: Init) -> None:
+    rows = [
+        {
+            key: value.format(n=n) if isinstance(value, str) else n % 5 if value == 3 else n % 2 == 0
+            for key, value in row.items()
+        }
+        for n in range(40)
+    ]
+    code, out, _ = init(lines("mine.jsonl", rows))
+    assert code == 0 and read("mine.yaml")["task"] == task
+    assert any(line.startswith("not known") and doubt in line for line in out.splitlines()), out
+
+
 def write_bad_files() -> None:
     Path("empty.jsonl").touch()
     Path("latin.jsonl").write_bytes(b'{"prompt": "caf\xe9"}\n')
@@ -195,6 +238,7 @@ def write_bad_files() -> None:
     lines("numbers.jsonl", [{"a": 1, "b": 2}] * 3)
     lines("three.jsonl", [{"u": f"a b {n}", "v": f"c d {n}", "w": f"e f {n}"} for n in range(60)])
     Path("wrapped.json").write_text('{"data": [{"prompt": "a", "completion": "b"}]}')
+    Path("columns.json").write_text('{"prompt": ["a"], "completion": ["b"]}')
     Path("semicolons.csv").write_text("a;b\nc;d\n")
     lines("split.jsonl", [{"prompt": "a", "completion": "b", "split": "test"}])
 
@@ -227,6 +271,7 @@ BAD: dict[str, tuple[str, str | None]] = {
         "no column holds text; there are `data`",
         "if the rows are the list in `data`, save that list alone",
     ),
+    "columns.json": ("no column holds text; there are `prompt`, `completion`", "these look like whole columns"),
     "semicolons.csv": ("columns are separated by semicolons", "save the file with commas"),
     "split.jsonl": ("`split` is `test`, not `train` or `evaluation`", "write `evaluation`"),
     "": ("no data is named", "`tunesmith init rows.jsonl`"),
@@ -254,7 +299,8 @@ def test_what_is_wrong_with_a_file_is_said(name: str, init: Init) -> None:
         (["rows.jsonl", "--format", "messages"], "the rows cannot be read for `--format messages`"),
         (["rows.jsonl", "--model", "no/such/model"], "`no/such/model` is neither a directory nor a Hub id"),
         (["rows.jsonl", "--name", "a b"], "`name` must be 1 to 96 letters"),
-        (["rows.jsonl", "--output", "rows.jsonl"], "`rows.jsonl` is there already"),
+        (["rows.jsonl", "--output", "rows.jsonl"], "`rows.jsonl` is one of the data files"),
+        (["rows.jsonl", "--output", "./rows.jsonl", "--force"], "`./rows.jsonl` is one of the data files"),
         (["demo", "--task", "sft"], "`demo` is a recipe that ships, and `--task` is for data"),
         (["demo", "--column", "prompt=a"], "`demo` is a recipe that ships, and `--column` is for data"),
     ],

@@ -261,11 +261,32 @@ def choices() -> str:
     )
 
 
+def listed_choices() -> str:
+    return lines(
+        "mmlu.jsonl",
+        (
+            {"question": f"Which is {COLOURS[n % 4]} in picture {n}?", "choices": list(COLOURS[:4]), "answer": n % 4}
+            for n in range(40)
+        ),
+    )
+
+
+def system_texts() -> str:
+    told = "Yes, and it has been so for as long as anybody in this house can remember it."
+    return lines(
+        "orca.jsonl",
+        (
+            {"system_prompt": "Be kind." if n % 2 else "", "question": f"Is it {n}?", "response": told}
+            for n in range(40)
+        ),
+    )
+
+
 FILES: dict[str, Callable[[], str]] = {
     made.__name__: made
     for made in (
         alpaca, sharegpt, openai_chat, odd_headers, reviews_in_tabs, reviews_by_word, preferences, preferences_in_turns,
         texts, openai_calls, sharegpt_calls, xlam_calls, sums, chats_in_parquet, prompts_alone, nested, dolly,
-        json_answers, choices,
+        json_answers, choices, listed_choices, system_texts,
     )
 }  # fmt: skip

@@ -28,12 +28,14 @@ class Column:
     filled: float  # the share of rows in which it is neither missing nor null nor empty
     there: float  # the share of rows that have it at all
     distinct: int
+    values: int  # that are there
     characters: float  # mean length as text
 
     @property
     def is_labels(self) -> bool:
         """Whether a few short values come again and again."""
-        return self.kind in ("text", "number", "flag") and self.characters <= LONG and self.distinct <= FEW
+        few = self.distinct <= min(FEW, self.values / 2)
+        return self.kind in ("text", "number", "flag") and self.characters <= LONG and few
 
     @property
     def in_template(self) -> str:
@@ -86,7 +88,7 @@ def _column(parts: tuple[str, ...], values: list[Any], rows: int) -> Column:
     kinds = [_kind(value) for value in held]
     kind = max(set(kinds), key=kinds.count) if kinds else "empty"
     mean = sum(map(len, texts)) / len(texts) if texts else 0.0
-    return Column(".".join(parts), parts, kind, len(held) / rows, len(values) / rows, len(set(texts)), mean)
+    return Column(".".join(parts), parts, kind, len(held) / rows, len(values) / rows, len(set(texts)), len(texts), mean)
 
 
 def _kind(value: Any) -> str:

@@ -68,6 +68,8 @@ def draft(asked: Asked, asker: Asker, machine: Machine) -> Drafted:
     name = asked.name or _name(looked.train[0])
     output = asked.output or f"{name}.yaml"
     place = os.path.join(os.getcwd(), "recipe.yaml") if output == STANDARD_OUTPUT else output
+    if any(os.path.exists(place) and os.path.samefile(place, path) for path in looked.files):
+        raise RecipeError(Problem(f"`{output}` is one of the data files", Place("--output"), "name another file"))
     rows = sum(not row.more for row in looked.rows)
     apart = any(row.split == "evaluation" for row in looked.rows)
     share = None if apart or looked.evaluation or rows < 2 else _share(rows)

@@ -86,6 +86,8 @@ def unknown(rows: Sequence[Row], columns: Sequence[Column]) -> Problem:
         problem = formats.choose(rows[0])
         message = f"no column holds text; there are {listed(names[:10])}"
         hint = (isinstance(problem, Problem) and problem.hint) or "name the file that has the texts"
+        if len(rows) == 1 and len(columns) > 1 and all(column.kind == "list" for column in columns):
+            hint = "these look like whole columns: write rows, a list of objects `[{…}, {…}]`"
     return Problem(message, rows[0].place, hint)
 
 

@@ -35,6 +35,7 @@ class Looked:
     faults: list[Problem]  # of rows that could not be read
     all_rows: bool  # whether every row was looked at
     bytes: int  # of all files
+    files: tuple[str, ...]
 
     @property
     def total(self) -> int:
@@ -84,7 +85,7 @@ def look(paths: Sequence[str]) -> Looked:
             faults[:MOST_FAULTS] or [Problem("there are no rows", Place(shown(named[0])))], len(faults) or 1
         )
     size = sum(os.path.getsize(file) for file in every)
-    return Looked(train, held_out, rows["train"], rows["evaluation"], faults, all_rows, size)
+    return Looked(train, held_out, rows["train"], rows["evaluation"], faults, all_rows, size, tuple(every))
 
 
 def source(path: str) -> recipe.Source:

@@ -34,6 +34,9 @@ LABELS = (
 )
 CONTEXTS = ("context", "passage", "document", "article", "background", "paragraph")  # read beside a question
 INSTRUCTION, INPUT = "instruction", "input"  # Alpaca's: the second is what the first is about
+SYSTEMS = ("system", "system_prompt")  # read before a question, too
+CHOICES = ("choices", "options")
+LETTERS = "'ABCDEFGHIJKLMNOPQRSTUVWXYZ'"  # of choices, in a template
 TOOLS = ("tools", "functions")
 PREFERENCE = ("chosen", "rejected")
 
@@ -82,6 +85,8 @@ def _check(columns: Sequence[Column], given: Mapping[str, str]) -> None:
 
 
 def _all(columns: Sequence[Column], given: Mapping[str, str]) -> Iterator[Proposal]:
+    if set(PREFERENCE) <= {column.name for column in columns}:
+        columns = [column for column in columns if column.name != PREFERENCE[1]]
     texts = [column for column in columns if column.kind == "text"]
     turns = _by_name(TURNS, [column for column in columns if column.kind == "turns"], given.get("messages"), True)
     yield from _calls(columns, turns, given)
@@ -110,9 +115,8 @@ def _all(columns: Sequence[Column], given: Mapping[str, str]) -> Iterator[Propos
     if text is None and "prompt" not in given and len(alone) == 1:
         text = alone[0]
     if text is not None:
-        yield Proposal(
-            "continued_pretraining", f"`{text.name}` holds text", "text", _renamed("text", text), {}, (text.name,)
-        )
+        why, told = f"`{text.name}` holds text", (_preference(text.name),) if text.name == PREFERENCE[0] else ()
+        yield Proposal("continued_pretraining", why, "text", _renamed("text", text), {}, (text.name,), None, told)
     elif prompt is not None:
         why = f"`{prompt.name}` holds text"
         yield Proposal("continued_pretraining", why, "text", _renamed("text", prompt), {}, (prompt.name,))
@@ -146,45 +150,59 @@ def _pairs(
     columns: Sequence[Column], prompt: Column, completion: Column, by_name: bool, doubts: tuple[str, ...]
 ) -> Iterator[Proposal]:
     named, made = _asked(columns, prompt, completion)
-    used = [
-        prompt.name,
-        *(each.name for each in columns if made and each.in_template in made["prompt"]),
-        completion.name,
-    ]
-    if completion.kind == "text":
-        answered, written = _renamed("completion", completion), {}
-    else:
-        answered, written = {}, {"completion": f"{{{{ {completion.in_template} }}}}"}
+    shown = [f"{{{{ {each.in_template} }}}}" for each in columns]
+    within = [each.name for each, text in zip(columns, shown, strict=True) if made and text in made["prompt"]]
+    choices = [name for name in CHOICES if made and f" in {name} %}}" in made["prompt"]]
+    answered = _renamed("completion", completion) if completion.kind == "text" else {}
+    written = {} if completion.kind == "text" else {"completion": f"{{{{ {completion.in_template} }}}}"}
+    if choices and completion.kind == "number":
+        written = {"completion": f"{{{{ {LETTERS}[{completion.in_template}] }}}}"}
     because = f"`{prompt.name}` asks and `{completion.name}` answers"
     if completion.is_labels and not by_name:
         because = f"`{prompt.name}` holds texts, and `{completion.name}` one of {completion.distinct} labels"
-    if completion.name == PREFERENCE[0] and any(each.name == PREFERENCE[1] for each in columns):
+    if completion.name == PREFERENCE[0]:
         doubts = (*doubts, _preference(completion.name))
-    taken = tuple(dict.fromkeys(used))
+    verdicts = [each.name for each in columns if each.kind == "flag" and each.name in LABELS and each != completion]
+    if verdicts:
+        doubts = (*doubts, f"`{verdicts[0]}` is not looked at: answers that it says no to are learned as well")
+    taken = tuple(dict.fromkeys([prompt.name, *within, *choices, completion.name]))
     yield Proposal("sft", because, "prompt_completion", {**named, **answered}, {**made, **written}, taken, None, doubts)
-    inside = len(completion.parts) > 1
-    column = "completion" if inside else completion.name
-    kept = {"completion": f"{{{{ {completion.in_template} }}}}"} if inside else {}
-    yield Proposal("grpo", because, "prompt", named, {**made, **kept}, taken, column, doubts)
+    # rewards look at columns of the row: what stands in none, or in other words, is made one
+    kept = bool(len(completion.parts) > 1 or (choices and written))
+    column = "completion" if kept else completion.name
+    own = (written or {"completion": f"{{{{ {completion.in_template} }}}}"}) if kept else {}
+    yield Proposal("grpo", because, "prompt", named, {**made, **own}, taken, column, doubts)
 
 
 def _asked(columns: Sequence[Column], prompt: Column, completion: Column) -> tuple[dict[str, str], dict[str, str]]:
-    """The prompt as one column, or made of it and of what it is about."""
-    others = [column for column in columns if column not in (prompt, completion) and column.kind == "text"]
-    about = None
-    if prompt.parts[-1].lower() == INSTRUCTION:
-        about = _by_name((INPUT, *CONTEXTS), others)
-    elif prompt.parts[-1].lower() in ("question", "query"):
-        about = _by_name(CONTEXTS, others)
-    if about is None:
-        return _renamed("prompt", prompt), {}
-    first, second = f"{{{{ {prompt.in_template} }}}}", about.in_template
-    if prompt.parts[-1].lower() != INSTRUCTION and about.filled == 1:
-        return {}, {"prompt": f"{{{{ {second} }}}}\n\n{first}"}
-    if about.filled == 1:
-        return {}, {"prompt": f"{first}\n\n{{{{ {second} }}}}"}
-    there = f"{second} is defined and {second}" if about.there < 1 else second
-    return {}, {"prompt": f"{first}{{% if {there} %}}\n\n{{{{ {second} }}}}{{% endif %}}"}
+    """The prompt as one column, or made of it and of what belongs to it: a system text, what it is about, choices."""
+    others = [column for column in columns if column not in (prompt, completion)]
+    texts = [column for column in others if column.kind == "text"]
+    name = prompt.parts[-1].lower()
+    before = [next((column for column in texts if column.parts[-1].lower() in SYSTEMS), None)]
+    behind: list[Column | None] = []
+    if name == INSTRUCTION:
+        behind.append(_by_name((INPUT, *CONTEXTS), texts))
+    elif name in ("question", "query"):
+        before.append(_by_name(CONTEXTS, texts))
+    made = "".join(_part(column, f"{{{{ {column.in_template} }}}}\n\n") for column in before if column)
+    made += f"{{{{ {prompt.in_template} }}}}"
+    made += "".join(_part(column, f"\n\n{{{{ {column.in_template} }}}}") for column in behind if column)
+    listed_choices = next((column for column in others if column.kind == "list" and column.name in CHOICES), None)
+    if listed_choices is not None:
+        letter = f"{{{{ {LETTERS}[loop.index0] }}}}"
+        made += (
+            f"\n{{% for choice in {listed_choices.in_template} %}}\n{letter}. {{{{ choice }}}}{{% endfor %}}\nAnswer:"
+        )
+    return (_renamed("prompt", prompt), {}) if made == f"{{{{ {prompt.in_template} }}}}" else ({}, {"prompt": made})
+
+
+def _part(column: Column, text: str) -> str:
+    """A part of a template, which is left out where a row has nothing for it."""
+    if column.filled == 1:
+        return text
+    there = column.in_template
+    return f"{{% if {f'{there} is defined and ' if column.there < 1 else ''}{there} %}}{text}{{% endif %}}"
 
 
 def _prompts(prompt: Column, completion: Column | None) -> Proposal:
