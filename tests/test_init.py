@@ -204,7 +204,7 @@ def test_names_that_yaml_would_take_for_something_else(init: Init) -> None:
 @pytest.mark.parametrize(
     ("row", "task", "doubt"),
     [
-        ({"chosen": "Q: {n}? A: yes", "rejected": "Q: {n}? A: no"}, "continued_pretraining", "no task learns from `rejected`"),
+        ({"chosen": "Q {n} A yes", "rejected": "Q {n} A no"}, "continued_pretraining", "no task learns from `rejected`"),
         ({"prompt": "{n}?", "completion": "an answer {n}", "label": True}, "sft", "`label` is not looked at"),
         ({"review": "film {n}", "stars": 3}, "sft", "what the labels mean"),
         ({"eins": "ein Satz {n}", "zwei": "une phrase {n}"}, "sft", "that `zwei` answers `eins` is a guess"),
