@@ -20,8 +20,7 @@ from runner.init.shipped import Shipped
 from runner.nearest import nearest
 from runner.reading.keys import DATASET
 
-ROLES = tuple(DATASET["columns"]["schema"])
-OF_DATA = ("task", "row_format", "name")  # options that a recipe which ships has no use for
+ROLES = tuple(role for role in DATASET["columns"]["schema"] if role != "split")  # which says where rows belong
 NEXT = {
     "preview": "the tokens of a row, and which of them are learned; --html for all rows",
     "plan": "what a run would do, and what memory it needs",
@@ -42,10 +41,14 @@ def listing(recipes: Sequence[Shipped], console: Console) -> None:
 def write_shipped(options: argparse.Namespace, console: Console) -> None:
     """Write out a recipe that ships. Raises RecipeError."""
     (name,) = options.files
-    for option in OF_DATA:
-        if getattr(options, option) is not None or options.column:
-            flag = "--format" if option == "row_format" else f"--{option}"
-            flag = "--column" if options.column else flag
+    of_data = {
+        "--task": options.task,
+        "--format": options.row_format,
+        "--name": options.name,
+        "--column": options.column,
+    }
+    for flag, given in of_data.items():
+        if given:
             hint = "change it in what is written, or by `--set` where it runs"
             raise RecipeError(Problem(f"`{name}` is a recipe that ships, and `{flag}` is for data", Place(flag), hint))
     output = Path(options.output or f"{name}.yaml")

@@ -156,6 +156,14 @@ def test_answers_are_paid_for_by_a_reward_that_fits(name: str, init: Init) -> No
     assert cli.main(["validate", "--data", "paid.yaml"]) == 0
 
 
+@pytest.mark.parametrize(("name", "format_"), [("openai_calls", "openai"), ("nested", "prompt_completion")])
+def test_a_format_that_is_named_is_taken(name: str, format_: str, init: Init) -> None:
+    code, _, err = init(FILES[name](), "--format", format_, "--name", "named")
+    assert (code, err) == (0, "")
+    assert read("named.yaml")["dataset"]["format"] == format_
+    assert cli.main(["validate", "--data", "named.yaml"]) == 0
+
+
 def test_files_to_evaluate_on_are_told_by_their_names(init: Init) -> None:
     for name in ("train-0", "train-1", "my_validation"):
         lines(f"data/{name}.jsonl", ({"prompt": f"{name} {n}", "completion": str(n)} for n in range(3)))
@@ -204,7 +212,7 @@ def test_names_that_yaml_would_take_for_something_else(init: Init) -> None:
 @pytest.mark.parametrize(
     ("row", "task", "doubt"),
     [
-        ({"chosen": "Q {n} A yes", "rejected": "Q {n} A no"}, "continued_pretraining", "no task learns from `rejected`"),
+        ({"chosen": "Q {n} A yes", "rejected": "Q {n} A no"}, "continued_pretraining", "no task learns from `rej"),
         ({"prompt": "{n}?", "completion": "an answer {n}", "label": True}, "sft", "`label` is not looked at"),
         ({"review": "film {n}", "stars": 3}, "sft", "what the labels mean"),
         ({"eins": "ein Satz {n}", "zwei": "une phrase {n}"}, "sft", "that `zwei` answers `eins` is a guess"),
@@ -295,6 +303,9 @@ def test_what_is_wrong_with_a_file_is_said(name: str, init: Init) -> None:
         ([], "no data is named"),
         (["rows.jsonl", "--column", "prompt=x"], "`prompt=x`: there is no column `x`"),
         (["rows.jsonl", "--column", "q=prompt"], "`q=prompt` names no column"),
+        (["rows.jsonl", "--column", "prompt=n"], "`prompt=n`: the column `n` holds numbers"),
+        (["rows.jsonl", "--column", "split=n"], "`split=n` names no column"),
+        (["rows.jsonl", "--column", "messages=prompt"], "`messages=prompt`: the column `prompt` holds text"),
         (["rows.jsonl", "--task", "function_calling"], "the rows cannot be read for `--task function_calling`"),
         (["rows.jsonl", "--format", "messages"], "the rows cannot be read for `--format messages`"),
         (["rows.jsonl", "--model", "no/such/model"], "`no/such/model` is neither a directory nor a Hub id"),
@@ -306,7 +317,7 @@ def test_what_is_wrong_with_a_file_is_said(name: str, init: Init) -> None:
     ],
 )
 def test_wrong_usage(arguments: list[str], message: str, init: Init) -> None:
-    lines("rows.jsonl", [{"prompt": "a", "completion": "b"}] * 3)
+    lines("rows.jsonl", [{"prompt": "a", "completion": "b", "n": 1}] * 3)
     code, _, err = init(*arguments)
     assert code == 2 and err.startswith(f"error: {message}"), err
     assert len(Path("rows.jsonl").read_text().splitlines()) == 3

@@ -38,6 +38,13 @@ SYSTEMS = ("system", "system_prompt")  # read before a question, too
 CHOICES = ("choices", "options")
 LETTERS = "'ABCDEFGHIJKLMNOPQRSTUVWXYZ'"  # of choices, in a template
 TOOLS = ("tools", "functions")
+KINDS = {  # of the columns that a role may be given
+    "prompt": ("text",),
+    "text": ("text",),
+    "messages": ("turns",),
+    "completion": ("text", "number", "flag", "list", "object"),
+}
+HELD = {"turns": "turns", "text": "text", "number": "numbers", "flag": "booleans", "list": "lists", "empty": "nothing"}
 PREFERENCE = ("chosen", "rejected")
 
 
@@ -71,13 +78,20 @@ def propose(columns: Sequence[Column], wanted: Wanted) -> list[Proposal]:
         each if wanted.format is None else replace(each, format=wanted.format)
         for each in _all(columns, wanted.columns)
         if wanted.task in (None, each.task)
-        and (wanted.format is None or wanted.format in (each.format, "auto") or calling.is_calling(each.format))
+        and (
+            wanted.format in (None, each.format)
+            or (each.task == "function_calling" and calling.is_calling(str(wanted.format)))
+        )
     ]
 
 
 def _check(columns: Sequence[Column], given: Mapping[str, str]) -> None:
     names = [column.name for column in columns]
+    kinds = {column.name: column.kind for column in columns}
     for role, name in given.items():
+        if name in names and role in KINDS and kinds[name] not in KINDS[role]:
+            message = f"`{role}={name}`: the column `{name}` holds {HELD.get(kinds[name], kinds[name])}"
+            raise RecipeError(Problem(message, Place("--column"), f"a column of {role} holds {HELD[KINDS[role][0]]}"))
         if name not in names:
             similar = nearest(name, names)
             hint = f"a similar column exists: `{similar}`" if similar else f"the columns are {listed(names[:10])}"
