@@ -18,6 +18,7 @@ from test_house import ROOT, loaded_after, project
 from users_files import FILES, lines, table
 
 from runner import cli, machine
+from runner.errors import RunError
 from runner.init import drafting, models, shipped
 from runner.init.asking import Asker
 from runner.init.drafting import Asked
@@ -372,6 +373,9 @@ def test_nobody_is_asked_twice(here: Path) -> None:
     asker = Asker(lambda prompt: asked.append(prompt) or next(answers), lambda text: None)  # type: ignore[func-returns-value]
     found = drafting.draft(Asked(("sums.jsonl",)), asker, machine.named("h100"))
     assert found.task == "grpo" and len(asked) == 2
+    unanswered = Asker(lambda prompt: (_ for _ in ()).throw(EOFError), lambda text: None)
+    with pytest.raises(RunError, match="a question was not answered"):
+        drafting.draft(Asked(("sums.jsonl",)), unanswered, machine.named("h100"))
     assert yaml.safe_load(found.text)["model"]["name"] == "Qwen/Qwen2.5-7B-Instruct"
 
 

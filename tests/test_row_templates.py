@@ -88,6 +88,12 @@ def test_a_template_that_is_wrong(overrides: list[str], message: str, hint: str 
     assert problem.message.endswith(message) and problem.hint == hint
 
 
+def test_a_file_of_one_text_is_not_made_into_another(here: Path) -> None:
+    Path("a.txt").write_text("some text")
+    given = source("a.txt", format="text", templates=(("text", "# {{ text }}"),))
+    assert refused([given]).problems[0].message.startswith("`a.txt` is one text without columns")
+
+
 def test_a_role_has_one_origin(tmp_path: Path) -> None:
     given = ["dataset.columns.prompt=q", "dataset.train=[{path: rows.jsonl, templates: {prompt: '{{ a }}'}}]"]
     problem = only(write_recipe(tmp_path), *given)

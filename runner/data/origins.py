@@ -10,7 +10,7 @@ from typing import Any
 
 from runner import recipe
 from runner.data import formats, readers, row_templates, tables, texts
-from runner.data.rows import Fault, Row, has_fixed_columns, shown, text_of, unreadable
+from runner.data.rows import TEXT_SUFFIXES, Fault, Row, has_fixed_columns, shown, suffix, text_of, unreadable
 from runner.errors import DataError, Place, Problem, listed
 from runner.nearest import nearest
 
@@ -127,6 +127,9 @@ def named(row: Row, source: recipe.Source) -> Row | Fault:
             return _fault(row, message, hint, whole)
         values = {name: value for name, value in values.items() if name not in held}
         values.update((ours, held[theirs]) for ours, theirs in columns)
+    if source.templates and suffix(row.place.file) in TEXT_SUFFIXES:
+        message = f"`{row.place.file}` is one text without columns, and `templates` makes texts of columns"
+        return _fault(row, message, "take `templates` away, or give the files of rows a source of their own", True)
     for ours, template in source.templates:
         text = row_templates.fill(template, row.values)
         if not isinstance(text, str):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from runner.errors import Interrupted, Problem, printable
+from runner.errors import Problem, RunError, printable
 from runner.nearest import nearest
 
 
@@ -46,4 +46,5 @@ class Asker:
         try:
             return self.read(prompt).strip()
         except EOFError:
-            raise Interrupted(Problem("nothing is written: the questions were not answered")) from None
+            unanswered = Problem("nothing is written: a question was not answered", hint="`--yes` asks none")
+            raise RunError(unanswered) from None
