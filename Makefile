@@ -106,8 +106,9 @@ lock: ## Write the locks anew from pyproject.toml, PyPI and PYTHONS (oldest firs
 	@echo 'Asking PyPI for each of $(PYTHONS): about a minute each'
 	@$(PYTHON) .ci/lock.py $(PYTHONS)
 
-schema: .venv/installed ## Write the JSON Schema that editors complete recipes by
+schema: .venv/installed ## Write the JSON Schema that editors complete recipes by, and docs/recipe.md, from the keys
 	$(BIN)/tunesmith schema > recipes/schema.json
+	$(BIN)/tunesmith schema --markdown > docs/recipe.md
 
 clean: ## Remove .venv and caches; models and outputs stay
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build *.egg-info

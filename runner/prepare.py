@@ -71,6 +71,11 @@ def encode(plan: Plan, data: Data, tokenizer: Any) -> tuple[Encoded, Encoded]:
     return train, evaluation
 
 
+def packed(encoded: Encoded, most: int) -> datasets.Dataset:
+    """Rows to train on, packed by TRL's best fit as a run has them; `seq_lengths` tells them apart."""
+    return _packed(_table(encoded), most)
+
+
 def _prepare(plan: Plan, data: Data, tokenizer: Any, key: str, directory: Path) -> dict[str, Any]:
     try:
         train, evaluation = encode(plan, data, tokenizer)
