@@ -13,7 +13,18 @@ import pytest
 import yaml
 
 from runner import errors
-from runner.reading import check, keys, kinds, names, names_export, schema, schema_export, sentences, source
+from runner.reading import (
+    check,
+    keys,
+    kinds,
+    names,
+    names_export,
+    schema,
+    schema_export,
+    sentences,
+    source,
+    training_keys,
+)
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 BROKEN = Path(__file__).parent / "broken"
@@ -215,7 +226,7 @@ def test_the_names_are_those_of_the_installed_transformers() -> None:
 
 def test_every_setting_of_a_scheduler_is_a_key_and_every_key_is_a_setting() -> None:
     taken = {setting for settings in names.SCHEDULERS.values() for setting in settings}
-    assert taken == set(keys.SCHEDULER_SETTINGS)
+    assert taken == set(training_keys.SCHEDULER_SETTINGS)
 
 
 def test_the_committed_json_schema_is_up_to_date() -> None:

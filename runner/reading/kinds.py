@@ -8,6 +8,7 @@ Definition = dict[str, Any]
 Keys = dict[str, Definition]
 
 LARGEST = 2**63 - 1
+UNSET: dict[str, Any] = {"nullable": True, "default": None}
 
 
 def key(types: str | list[str], help_text: str, **rules: Any) -> Definition:
