@@ -2,9 +2,9 @@
 # BuildKit, podman and buildah all build it, so nothing here is known to one of them alone. What a step works on is copied
 # and not mounted: podman and buildah take a step from their cache though what was mounted has changed.
 
-# Images by NVIDIA, which set what its container toolkit asks for. A release names both by their digests.
-ARG BASE_IMAGE=nvidia/cuda:13.0.2-base-ubuntu24.04
-ARG DEVEL_IMAGE=nvidia/cuda:13.0.2-devel-ubuntu24.04
+# Images by NVIDIA, which set what its container toolkit asks for. The digest counts, and the tag is for the reader.
+ARG BASE_IMAGE=docker.io/nvidia/cuda:13.0.2-base-ubuntu24.04@sha256:2ab6381d970b211fb93853796dc6707eb8a72575a375c422b17cf4d8b2641701
+ARG DEVEL_IMAGE=docker.io/nvidia/cuda:13.0.2-devel-ubuntu24.04@sha256:5dc1bca23d05bd37b011be68ec470c03b403a5da07ec3a86e41af9470e9d0cc6
 # `cuda` or `cpu`: the lock that torch comes from.
 ARG ACCELERATOR=cuda
 # `1` builds flash attention, `wheel` takes one that is there, `0` does without.
