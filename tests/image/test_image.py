@@ -111,7 +111,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_adapter(trained: Trained, tmp
         stopped = engine("stop", "--time", 300, container.name)
         assert stopped.code == 0, stopped.err
         assert container.wait() == 75, container.says()
-        assert "error: the run was told to stop, and saved a checkpoint" in container.says()
+        assert "error: stopped by SIGTERM, after the run had saved a checkpoint" in container.says()
     assert where.state()["status"] == "interrupted"
     assert where.run.glob("checkpoints/step-*") and not (where.run / "adapter").exists()
     done = run([*STRICT, *ALONE, *where.mounts])
