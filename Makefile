@@ -103,7 +103,7 @@ format: .venv/installed ## Put the files into the house style
 
 PYTHONS ?= python3.11 python3.12
 lock: ## Write the locks anew from pyproject.toml, PyPI and PYTHONS (oldest first)
-	@echo 'Asking PyPI for each of $(PYTHONS): about a minute each'
+	@echo 'Asking PyPI twice for each of $(PYTHONS): some minutes'
 	@$(PYTHON) .ci/lock.py $(PYTHONS)
 
 schema: .venv/installed ## Write the JSON Schema that editors complete recipes by, and docs/recipe.md, from the keys

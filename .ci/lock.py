@@ -31,6 +31,14 @@ RUN, ALL = "train,qlora,tracking", "train,qlora,tracking,dev"  # extras
 Pins = dict[str, tuple[str, frozenset[str]]]  # name -> version, hashes of its files
 
 
+def runs(interpreter: str) -> bool:
+    """Whether there is such an interpreter; a shim of pyenv may be there without one behind it."""
+    try:
+        return not subprocess.run([interpreter, "--version"], capture_output=True, check=False).returncode
+    except OSError:
+        return False
+
+
 def resolve(interpreter: str, extras: str, pins: Pins) -> Pins:
     """The pins with what pip would install of some extras into an empty environment of this interpreter.
 
@@ -39,14 +47,18 @@ def resolve(interpreter: str, extras: str, pins: Pins) -> Pins:
     with tempfile.TemporaryDirectory() as directory:
         environment, report, constraints = (f"{directory}/{name}" for name in ("environment", "report", "constraints"))
         Path(constraints).write_text("".join(f"{name}=={version}\n" for name, (version, _) in pins.items()))
-        subprocess.run([interpreter, "-m", "venv", environment], check=True)
-        subprocess.run(
-            [f"{environment}/bin/pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", report]
-            + ["--use-feature=fast-deps", "--constraint", constraints, f"{ROOT}[{extras}]"],
-            check=True,
+        made = subprocess.run([interpreter, "-m", "venv", environment], check=False)
+        if made.returncode:
+            sys.exit(f"error: `{interpreter}` cannot make a virtual environment")
+        asked = subprocess.run(
+            [f"{environment}/bin/pip", "install", "--quiet", "--quiet", "--dry-run", "--ignore-installed"]
+            + ["--report", report, "--use-feature=fast-deps", "--constraint", constraints, f"{ROOT}[{extras}]"],
+            check=False,
             # A machine's own indexes would put its own files into the lock.
             env=os.environ | {"PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": "", "PIP_EXTRA_INDEX_URL": ""},
         )
+        if asked.returncode:
+            sys.exit(f"error: pip of `{interpreter}` finds no versions for `{extras}`, and the locks are as they were")
         chosen = json.loads(Path(report).read_text())["install"]
     merged = dict(pins)
     for package in chosen:
@@ -72,6 +84,11 @@ def main(interpreters: list[str]) -> None:
     pinned = re.search(r"^torch==([\d.]+)", (ROOT / "requirements-cpu.lock").read_text(), re.MULTILINE)
     if not interpreters or pinned is None:
         sys.exit("error: name at least one interpreter, and keep `torch==` in `requirements-cpu.lock`")
+    if missing := [interpreter for interpreter in interpreters if not runs(interpreter)]:
+        sys.exit(
+            f"error: `{missing[0]}` does not run here\n"
+            'hint: name what does: `make lock PYTHONS="/path/to/python3.11 /path/to/python3.12"`'
+        )
     pins: Pins = {"torch": (pinned[1], frozenset())}
     for interpreter in interpreters:
         pins = resolve(interpreter, RUN, pins)

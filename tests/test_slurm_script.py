@@ -168,6 +168,8 @@ def test_docker_and_podman(job: Job, tmp_path: Path, engine: str, device: tuple[
     assert {"HF_TOKEN", "NCCL_SOCKET_IFNAME", "SLURM_JOB_ID", "SLURM_JOB_END_TIME", "SLURM_CPUS_ON_NODE"} <= set(handed)
     assert not {"PYTHONPATH", "CUDA_VISIBLE_DEVICES", "HOME", "PATH", "TUNESMITH_IMAGE"} & set(handed)
     assert "hf_secret" not in " ".join(words) and environment["HF_TOKEN"] == "hf_secret"
+    assert "--init" not in words  # the run is process 1, and its signals are its own
+    assert given(words, "--ulimit") == (["memlock=-1", "stack=67108864"] if engine == "docker" else [])
     if device is not None:
         assert given(words, device[0]) == [device[1]]
     else:
@@ -180,9 +182,8 @@ def test_apptainer(job: Job, tmp_path: Path) -> None:
     assert ended.code == 0, ended.out
     ((words, environment),) = ended.of("apptainer")
     assert words == [
-        "exec", "--cleanenv", "--no-home", "--bind", str(tmp_path / "outputs"),
-        "--bind", f"{tmp_path}/home/.cache/tunesmith:/cache", "--nv",
-        "--bind", f"{tmp_path}/recipes:{tmp_path}/recipes:ro",
+        "exec", "--cleanenv", "--home", f"{tmp_path}/home/.cache/tunesmith:/cache", "--nv",
+        "--bind", f"{tmp_path}/recipes:{tmp_path}/recipes:ro", "--bind", str(tmp_path / "outputs"),
         str(tmp_path / "image.sif"), "/usr/local/bin/tunesmith", *run_words(tmp_path),
     ]  # fmt: skip
     assert environment["APPTAINERENV_HF_TOKEN"] == "hf_secret" and environment["APPTAINERENV_SLURM_JOB_ID"] == "77"
@@ -194,11 +195,35 @@ def test_apptainer_without_devices(job: Job, tmp_path: Path) -> None:
     assert "--nv" not in ended.of("apptainer")[0][0]
 
 
+def test_podman_inherits_as_much_locked_memory_as_its_user_may_have(job: Job, tmp_path: Path) -> None:
+    job(TUNESMITH_ENGINE="podman", TUNESMITH_IMAGE="tunesmith", does="ulimit -Sl; ulimit -Hl")
+    soft, hard = (tmp_path / "outputs" / "slurm" / "77.0.node0.log").read_text().split()
+    assert soft == hard
+
+
+@pytest.mark.parametrize("engine", ["docker", "apptainer", "pyxis"])
+def test_a_directory_is_mounted_once_and_outputs_last(job: Job, tmp_path: Path, engine: str) -> None:
+    recipes, outputs = tmp_path / "recipes", tmp_path / "recipes" / "outputs"
+    ended = job(
+        TUNESMITH_ENGINE=engine, TUNESMITH_IMAGE=str(tmp_path / "image.sif"), TUNESMITH_OUTPUTS=str(outputs),
+        TUNESMITH_MOUNTS=f"{recipes}:{outputs}:{recipes}",
+    )  # fmt: skip
+    words = ended.srun if engine == "pyxis" else ended.of(engine)[-1][0]
+    if engine == "docker":  # which itself sorts them
+        places = [word.partition("target=")[2].partition(",")[0] for word in given(words, "--mount")]
+        assert sorted(places) == sorted(["/cache", str(recipes), str(outputs)])
+    elif engine == "apptainer":
+        assert given(words, "--bind") == [f"{recipes}:{recipes}:ro", str(outputs)]
+    else:
+        (mounts,) = (word for word in words if word.startswith("--container-mounts="))
+        assert mounts.endswith(f":/cache,{recipes}:{recipes}:ro,{outputs}:{outputs}")
+
+
 def test_pyxis_starts_the_image_by_srun(job: Job, tmp_path: Path) -> None:
     ended = job(TUNESMITH_ENGINE="pyxis", TUNESMITH_IMAGE="example.org#tunesmith:1")
     assert "--container-image=example.org#tunesmith:1" in ended.srun
     outputs, recipes = tmp_path / "outputs", tmp_path / "recipes"
-    mounts = f"{outputs}:{outputs},{tmp_path}/home/.cache/tunesmith:/cache,{recipes}:{recipes}:ro"
+    mounts = f"{tmp_path}/home/.cache/tunesmith:/cache,{recipes}:{recipes}:ro,{outputs}:{outputs}"
     assert f"--container-mounts={mounts}" in ended.srun
     assert {"--no-container-mount-home", "--no-container-entrypoint"} < set(ended.srun)
     assert "/usr/local/bin/tunesmith" in (outputs / "slurm" / "77.0.node0.log").read_text()  # which is not here

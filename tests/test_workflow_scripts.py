@@ -326,12 +326,12 @@ def test_what_a_cancelled_step_left_is_stopped(step: Step, tmp_path: Path) -> No
 
 
 def release(folder: Path) -> dict[str, str]:
-    """What a step of a release has, with the files that it reads; bases and image have digests."""
+    """What a step of a release has, with the files that it reads; its image gets a digest."""
     workspace, digest = folder / "workspace", "sha256:" + "0123456789abcdef" * 4
     for name in ("Dockerfile", "pyproject.toml", "requirements.lock", "requirements-cuda.lock", "image/labels.sh"):
         (workspace / name).parent.mkdir(exist_ok=True)
         (workspace / name).write_bytes((SCRIPTS.parent.parent / name).read_bytes())
-    (folder / "tools/base").write_text(f"{digest}\n")
+    (folder / "tools/base").write_text("")
     (folder / "image.json").write_text(
         f'{{\n  "containerimage.config.digest": "x",\n  "containerimage.digest": "{digest}"\n}}'
     )
@@ -369,21 +369,42 @@ def test_an_image_is_built_on_digests_and_says_what_of(step: Step, tmp_path: Pat
         name: [after for before, after in zip(build, build[1:], strict=False) if before == name] for name in build
     }
     lock = b"".join((tmp_path / f"workspace/requirements{name}.lock").read_bytes() for name in ("", "-cuda"))
-    digest = "sha256:" + "0123456789abcdef" * 4
-    base, devel = (each.removeprefix("--build-arg=") for each in build if each.startswith("--build-arg="))
-    assert re.fullmatch(rf"BASE_IMAGE=nvidia/cuda:[\w.]+-base-ubuntu24.04@{digest}", base)
-    assert re.fullmatch(rf"DEVEL_IMAGE=nvidia/cuda:[\w.]+-devel-ubuntu24.04@{digest}", devel)
+    base, devel = pinned((tmp_path / "workspace/Dockerfile").read_text())
     assert given_as["--build-arg"] == ["WITH_FLASH_ATTN=1"]
     assert set(given_as["--label"]) == {
         "org.opencontainers.image.source=https://github.com/Ann/Recipes",
         "org.opencontainers.image.version=0.1.0",
         f"org.opencontainers.image.revision={'a' * 40}",
-        f"org.opencontainers.image.base.name={base.removeprefix('BASE_IMAGE=')}",
+        f"org.opencontainers.image.base.name={base}",
         f"tunesmith.lock.sha256={hashlib.sha256(lock).hexdigest()}",
     }
     wheel = step("image.sh", **given, FLASH_ATTN_WHEEL="https://example.org/flash_attn.whl").calls[-1]
     assert {"WITH_FLASH_ATTN=wheel", "FLASH_ATTN_WHEEL=https://example.org/flash_attn.whl"} <= set(wheel)
-    (tmp_path / "tools/base").write_text("not found\n")
-    unknown = step("image.sh", **given)
-    assert unknown.code == 2 and "the registry tells no digest of `nvidia/cuda:" in unknown.out
-    assert not any("--push" in call for call in unknown.calls)
+    looked_up = [call[3] for call in ended.calls if call[:3] == ["buildx", "imagetools", "inspect"]]
+    assert looked_up == [base.partition("@")[0], devel.partition("@")[0]]
+
+
+def pinned(dockerfile: str) -> list[str]:
+    """The bases of a Dockerfile, which are named by tag and digest."""
+    return re.findall(r"^ARG \w+_IMAGE=(docker\.io/nvidia/cuda:[\w.-]+@sha256:[0-9a-f]{64})$", dockerfile, re.MULTILINE)
+
+
+def test_a_release_tells_of_a_base_whose_tag_has_moved_and_is_built_on_what_is_pinned(
+    step: Step, tmp_path: Path
+) -> None:
+    given = release(tmp_path)
+    base, devel = pinned((tmp_path / "workspace/Dockerfile").read_text())
+    (tmp_path / "tools/base").write_text(base.partition("@")[2] + "\n")  # the stand-in tells it of either
+    ended = step("image.sh", **given)
+    tag, _, digest = devel.partition("@")
+    moved = f"::warning title=Tunesmith::`{tag}` is `{base.partition('@')[2]}` today; the Dockerfile pins `{digest}`\n"
+    assert ended.code == 0 and ended.out.count("::") == 2 and moved in ended.out
+
+
+def test_a_release_is_not_built_on_a_tag_alone(step: Step, tmp_path: Path) -> None:
+    given = release(tmp_path)
+    dockerfile = tmp_path / "workspace/Dockerfile"
+    dockerfile.write_text(re.sub(r"(ARG DEVEL_IMAGE=\S+)@\S+", r"\1", dockerfile.read_text()))
+    ended = step("image.sh", **given)
+    assert ended.code == 2 and "`DEVEL_IMAGE` of the Dockerfile is not pinned: `docker.io/nvidia/cuda:" in ended.out
+    assert not any("--push" in call for call in ended.calls)

@@ -13,15 +13,15 @@ source image/labels.sh
 name=ghcr.io/${GITHUB_REPOSITORY,,}
 
 printf '%s' "$REGISTRY_TOKEN" | docker login ghcr.io --username "$GITHUB_ACTOR" --password-stdin
-# A tag may be moved, and a digest not: what the tags of the Dockerfile stand for today is what is built on and noted.
-bases=()
+# The Dockerfile names its bases by digest. A tag that has moved since is mostly a base with mended packages.
 for base in BASE_IMAGE DEVEL_IMAGE; do
-  tag=$(sed -n "s/^ARG $base=//p" Dockerfile)
-  digest=$(docker buildx imagetools inspect "$tag" --format '{{.Manifest.Digest}}')
-  [[ $digest =~ ^sha256:[0-9a-f]{64}$ ]] || refuse "the registry tells no digest of \`$tag\`"
-  bases+=("$base=$tag@$digest")
+  pinned=$(sed -n "s/^ARG $base=//p" Dockerfile)
+  [[ $pinned =~ ^[^@]+:[^@]+@sha256:[0-9a-f]{64}$ ]] || refuse "\`$base\` of the Dockerfile is not pinned: \`$pinned\`"
+  today=$(docker buildx imagetools inspect "${pinned%@*}" --format '{{.Manifest.Digest}}') || today=
+  [[ $today == "${pinned#*@}" ]] ||
+    annotate warning "\`${pinned%@*}\` is \`${today:-not there}\` today; the Dockerfile pins \`${pinned#*@}\`"
 done
-labels "${bases[0]#*=}"
+labels "$(sed -n 's/^ARG BASE_IMAGE=//p' Dockerfile)"
 flash=(--build-arg WITH_FLASH_ATTN=1)
 if [[ -n ${FLASH_ATTN_WHEEL:-} ]]; then
   flash=(--build-arg WITH_FLASH_ATTN=wheel --build-arg "FLASH_ATTN_WHEEL=$FLASH_ATTN_WHEEL")
@@ -31,7 +31,7 @@ fi
 docker buildx create --use --driver docker-container
 docker buildx build --push --platform linux/amd64 --sbom=true --provenance=mode=max \
   --label "org.opencontainers.image.source=${GITHUB_SERVER_URL:-https://github.com}/$GITHUB_REPOSITORY" \
-  "${LABELS[@]}" "${bases[@]/#/--build-arg=}" "${flash[@]}" \
+  "${LABELS[@]}" "${flash[@]}" \
   --tag "$name:$VERSION" --metadata-file "$RUNNER_TEMP/image.json" .
 
 digest=$(sed -n 's/.*"containerimage\.digest": *"\(sha256:[0-9a-f]\{64\}\)".*/\1/p' "$RUNNER_TEMP/image.json")

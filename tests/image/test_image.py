@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import subprocess
 import time
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,14 +35,31 @@ pytestmark = [
 ]
 
 
+@dataclass(frozen=True)
+class Trained:
+    where: Place
+    out: str
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, str]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A run by the image's own command, under all restrictions at once, and what it printed."""
     tmp_path_factory.getbasetemp().chmod(0o755)
     where = place(tmp_path_factory.mktemp("trained"))
     done = run([*STRICT, *ALONE, "--env=HOME=", *where.mounts])
     assert done.code == 0, done.out + done.err
-    return where, done.out
+    return Trained(where, done.out)
+
+
+def adapter(where: Place) -> bytes:
+    return (where.run / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+def steps(where: Place) -> list[int]:
+    """The steps in a run's log, each as often as it stands there."""
+    log = where.run / "metrics.jsonl"
+    lines = log.read_text().splitlines(keepends=True) if log.exists() else []
+    return [json.loads(line)["step"] for line in lines if '"loss"' in line and line.endswith("\n")]
 
 
 def owners(folder: Path) -> set[int]:
@@ -49,12 +69,11 @@ def owners(folder: Path) -> set[int]:
 # A run
 
 
-def test_the_image_trains_what_is_mounted(trained: tuple[Place, str]) -> None:
-    where, out = trained
-    assert where.state()["status"] == "done"
-    assert (where.run / "adapter" / "adapter_model.safetensors").is_file()
-    assert owners(where.folder / "outputs") == {NOBODY}
-    assert "/outputs/recipe/adapter" in out and "in a container" in out
+def test_the_image_trains_what_is_mounted(trained: Trained) -> None:
+    assert trained.where.state()["status"] == "done"
+    assert adapter(trained.where)
+    assert owners(trained.where.folder / "outputs") == {NOBODY}
+    assert "/outputs/recipe/adapter" in trained.out and "in a container" in trained.out
 
 
 def pushing(hub: HubServer, where: Place) -> tuple[list[str], list[object]]:
@@ -67,8 +86,8 @@ def pushing(hub: HubServer, where: Place) -> tuple[list[str], list[object]]:
     ]
 
 
-def test_a_finished_run_is_pushed_and_not_trained_again(trained: tuple[Place, str], hub_server: HubServer) -> None:
-    where, _ = trained
+def test_a_finished_run_is_pushed_and_not_trained_again(trained: Trained, hub_server: HubServer) -> None:
+    where = trained.where
     before = (where.run / "metrics.jsonl").read_bytes()
     options, words = pushing(hub_server, where)
     commit = "POST .*/commit/"
@@ -85,25 +104,37 @@ def test_a_finished_run_is_pushed_and_not_trained_again(trained: tuple[Place, st
     assert "pushed: " in done.out and hub_server.environment["HF_TOKEN"] not in done.out + done.err
 
 
-def test_a_run_that_is_stopped_goes_on_to_the_same_adapter(trained: tuple[Place, str], tmp_path: Path) -> None:
-    undisturbed, _ = trained
+def test_a_run_that_is_stopped_goes_on_to_the_same_adapter(trained: Trained, tmp_path: Path) -> None:
     where = place(tmp_path / "stopped")
     with Started([*STRICT, *ALONE, *where.mounts]) as container:
         eventually(lambda: list(where.run.glob("checkpoints/step-*")))
         stopped = engine("stop", "--time", 300, container.name)
         assert stopped.code == 0, stopped.err
         assert container.wait() == 75, container.says()
-        assert "error: the run was told to stop, and saved a checkpoint" in container.says()
+        assert "error: stopped by SIGTERM, after the run had saved a checkpoint" in container.says()
     assert where.state()["status"] == "interrupted"
     assert where.run.glob("checkpoints/step-*") and not (where.run / "adapter").exists()
     done = run([*STRICT, *ALONE, *where.mounts])
     assert done.code == 0, done.out + done.err
-    steps = [
-        json.loads(line)["step"] for line in (where.run / "metrics.jsonl").read_text().splitlines() if '"loss"' in line
-    ]
-    assert len(steps) == len(set(steps))
-    weights = [(each.run / "adapter" / "adapter_model.safetensors").read_bytes() for each in (undisturbed, where)]
-    assert weights[0] == weights[1]
+    assert steps(where) == [1, 2, 3, 4] and adapter(where) == adapter(trained.where)
+
+
+def test_a_run_that_is_ended_at_any_moment_goes_on_to_the_same_adapter(trained: Trained, tmp_path: Path) -> None:
+    where, moments = place(tmp_path / "ended"), random.Random(1)
+    codes = {"TERM": 75, "KILL": 137}
+    for step, name in zip(sorted(moments.choices(range(5), k=4)), ("KILL", "TERM", "KILL", "TERM"), strict=True):
+        delay = moments.uniform(0, 5)
+        with Started([*STRICT, *ALONE, *where.mounts]) as container:
+            process = container.process()
+            eventually(partial(listens, process), 60)  # a signal before that is lost
+            eventually(lambda step=step: len(steps(where)) >= step)
+            time.sleep(delay)
+            running = engine("kill", "--signal", name, container.name).code == 0
+            code, told = container.wait(), f"{name} {delay:.1f} s after step {step}: {container.says()}"
+            assert code == (codes[name] if running else 0) and "Traceback" not in told, told
+    done = run([*STRICT, *ALONE, *where.mounts])
+    assert done.code == 0, done.out + done.err
+    assert steps(where) == [1, 2, 3, 4] and adapter(where) == adapter(trained.where)
 
 
 @pytest.mark.parametrize(
