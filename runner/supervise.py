@@ -127,7 +127,7 @@ class Session:
         Nothing is raised: what is under way would wait for its threads, longer than a container is given.
         """
         if directory is not None:
-            _note_end(directory, "not_pushed", error)
+            runfile.end(directory, "not_pushed", error)
         self.lead.end(error)
         os.write(sys.stderr.fileno(), f"{errors.report(error)}\n".encode())
         if directory is not None:
@@ -187,11 +187,6 @@ def _keep_time(plan: Plan, before: Mapping[str, Any], session: Session, watcher:
     stack.callback(over.set)
 
 
-def _note_end(directory: Path, status: str, error: UserError) -> None:
-    problems = [problem.message for problem in error.problems]
-    runfile.update(directory, status=status, exit_code=error.exit_code, problems=problems)
-
-
 def _surroundings(plan: Plan, where: machine.Machine) -> list[str]:
     """Where the run takes place in three lines, and a warning for each thing there that it will suffer from."""
     wanted = replace(needs.of(plan.recipe, where), processes=plan.processes)
@@ -232,7 +227,7 @@ def _run(plan: Plan, places: Source, directory: Path, session: Session, watcher:
     try:
         plan = _stages(plan, places, directory, session, watcher)
     except UserError as error:
-        _note_end(directory, "interrupted" if isinstance(error, Interrupted) else "failed", error)
+        runfile.end(directory, "interrupted" if isinstance(error, Interrupted) else "failed", error)
         raise
     finally:
         watcher.close()
@@ -331,7 +326,7 @@ def _push(target: Hub, directory: Path, watcher: Watcher) -> None:
     try:
         pushed = repository.push(directory, target, os.environ, watcher.say, check_status=False)
     except PushError as error:
-        _note_end(directory, "not_pushed", error)
+        runfile.end(directory, "not_pushed", error)
         raise
     runfile.update(directory, hub=asdict(pushed), pushed_to=asdict(target))
     watcher.say(f"pushed: {pushed.url}")

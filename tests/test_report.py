@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from report_runs import REWARD_LINES, SAMPLE, a_run, completion, lines, step
 
-from runner import cli, runfile
-from runner.errors import INTERRUPTED, NOT_PUSHED, OUT_OF_MEMORY, WRONG_INPUT
+from runner import cli, errors, runfile
+from runner.errors import DataError, Interrupted, OutOfMemory, Place, Problem, PushError, RunError, UserError
 from runner.report import completions, evaluation, figures, page, reading
 
 VOID = {"meta", "input", "br", "link", "img"}
@@ -151,18 +151,36 @@ def test_differences_are_marked() -> None:
     assert evaluation.differences("word " * 1000, "word") is None
 
 
-def failed(status: str, code: int, problem: str) -> dict[str, Any]:
-    return {"status": status, "exit_code": code, "problems": [problem]}
+def failed(status: str, error: UserError) -> dict[str, Any]:
+    return {"status": status, "exit_code": error.exit_code, "fault": errors.packed(error)}
+
+
+HINTED = Problem("no memory", Place("rows.jsonl", 3, 1, 2, "[]"), "a step takes 3 GiB")
+OF_AN_EARLIER_VERSION = {"status": "failed", "exit_code": 1, "problems": ["an old fault"]}
 
 
 @pytest.mark.parametrize(
     ("state", "says"),
     [
-        (failed("failed", 1, "rank 0 ended"), ["failed", "logs", "rank 0 ended"]),
-        (failed("failed", OUT_OF_MEMORY, "no"), ["ran out of memory", "micro_batch_size"]),
-        (failed("failed", WRONG_INPUT, "bad row"), ["correct what is named below", "bad row"]),
-        (failed("interrupted", INTERRUPTED, "stopped by SIGTERM"), ["goes on", "SIGTERM"]),
-        (failed("not_pushed", NOT_PUSHED, "no right"), ["tunesmith push", "no right"]),
+        (
+            failed("failed", RunError(Problem("rank 0 ended"))),
+            ["failed; the last lines of the files in logs", "rank 0 ended"],
+        ),
+        (
+            failed("failed", OutOfMemory(HINTED, 9)),
+            [
+                "ran out of memory; what to do",
+                "error: no memory",
+                "--> rows.jsonl:3:1",
+                "3 | []",
+                "hint: a step takes 3 GiB",
+                "Found 9 problems; the first 1",
+            ],
+        ),
+        (failed("failed", DataError(Problem("bad row"))), ["correct what is named below", "bad row"]),
+        (OF_AN_EARLIER_VERSION, ["logs", "an old fault"]),
+        (failed("interrupted", Interrupted(Problem("stopped by SIGTERM"))), ["goes on", "SIGTERM"]),
+        (failed("not_pushed", PushError(Problem("no right"))), ["tunesmith push", "no right"]),
         ({"status": "training", "exit_code": None}, ["was training when", "tunesmith report"]),
         ({"status": [], "exit_code": {}}, ["not known"]),
     ],
@@ -190,7 +208,11 @@ def test_what_a_person_wrote_is_told_from_defaults(tmp_path: Path) -> None:
 def full_of(folder: Path, task: str, text: str) -> Page:
     """The page of a run that has the text wherever it can have one."""
     named = {text: text}
-    state: dict[str, Any] = failed("failed", 1, text) | {"name": text, "versions": named, "data": named}
+    state: dict[str, Any] = failed("failed", RunError(Problem(text, Place(text, 1, 1, 1, text), text))) | {
+        "name": text,
+        "versions": named,
+        "data": named,
+    }
     directory = a_run(folder, task, **state)
     of_sample = {"file": text, "line": 1, "prompt": text, "answer": text, "base": f"a {text}", "adapter": f"b {text}"}
     scored = {"base_scores": {text: 1.0}, "adapter_calls": {"read": [text], "fault": text}}
@@ -226,7 +248,7 @@ def test_any_text_is_more_than_no_text(tmp_path: Path, text: str) -> None:
     directory = tmp_path / "run"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
-    (directory / "run.json").write_text(json.dumps({"status": "failed", "name": text, "problems": [text]}))
+    (directory / "run.json").write_text(json.dumps({"name": text} | failed("failed", RunError(Problem(text)))))
     lines(directory / "samples.jsonl", [{"prompt": text, "base": text, "adapter": text + "x"}])
     lines(directory / "completions.jsonl", [completion(1, prompt=text, completion=text)])
     assert data_of(shown(directory))["rows"][0][7] == reading.visible(text)
@@ -234,7 +256,7 @@ def test_any_text_is_more_than_no_text(tmp_path: Path, text: str) -> None:
 
 def test_secrets_are_in_no_part(tmp_path: Path) -> None:
     token, key = "hf_" + "a" * 34, "ünlikely-secret-value"
-    directory = a_run(tmp_path, "grpo", problems=[key], status="failed")
+    directory = a_run(tmp_path, "grpo", **failed("failed", RunError(Problem(key, hint=token))))
     text = f"it is {token} and {key}"
     lines(
         directory / "completions.jsonl",

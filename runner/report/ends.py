@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from runner import errors, runfile
 from runner.errors import OUT_OF_MEMORY, WRONG_INPUT
 from runner.report.reading import mapping, number
 
@@ -21,11 +22,7 @@ WORDS = {
     "evaluating": "evaluating",
     "pushing": "pushing",
 }
-AFTER_A_FAULT = {
-    WRONG_INPUT: "correct what is named below, and run it again",
-    OUT_OF_MEMORY: "lower `training.micro_batch_size` or `dataset.max_length` (`tunesmith plan` says what takes the "
-    "memory), and run it again",
-}
+LOGS = "the last lines of the files in `logs` tell more, and the same command goes on or starts again"
 
 
 def status(state: Mapping[str, Any]) -> str:
@@ -44,12 +41,9 @@ def sentence(state: Mapping[str, Any], evaluation: Mapping[str, Any], directory:
     if now == "interrupted":
         return "The run was interrupted with a checkpoint saved; the same command goes on from there."
     if now == "failed":
-        code = state.get("exit_code")
-        advice = AFTER_A_FAULT.get(code) if isinstance(code, int) else None
-        advice = (
-            advice or "the last lines of the files in `logs` tell more, and the same command goes on or starts again"
+        return (
+            f"The run {'ran out of memory' if state.get('exit_code') == OUT_OF_MEMORY else 'failed'}; {_advice(state)}."
         )
-        return f"The run {'ran out of memory' if code == OUT_OF_MEMORY else 'failed'}; {advice}."
     if now in GOING_ON:
         return (
             f"The run was {now} when this page was written: `tunesmith report {place}` writes it anew, and where no "
@@ -58,12 +52,10 @@ def sentence(state: Mapping[str, Any], evaluation: Mapping[str, Any], directory:
     return f"How the run stands is not told by `run.json`; `tunesmith report {place}` writes this page anew."
 
 
-def problems(state: Mapping[str, Any]) -> list[str]:
-    """What ended the run, where something did."""
-    found = state.get("problems")
-    if state.get("status") not in ("failed", "interrupted", "not_pushed") or not isinstance(found, list):
-        return []
-    return [str(problem) for problem in found]
+def fault(state: Mapping[str, Any]) -> str:
+    """What ended the run, as the terminal said it; nothing where nothing did."""
+    found = runfile.fault(state)
+    return errors.report(found) if found else ""
 
 
 def facts(state: Mapping[str, Any], plan: Mapping[str, Any], steps: Sequence[int]) -> list[tuple[str, str]]:
@@ -82,6 +74,15 @@ def facts(state: Mapping[str, Any], plan: Mapping[str, Any], steps: Sequence[int
         ("last changed", state.get("updated")),
     ]
     return [(name, str(value)) for name, value in found if value is not None]
+
+
+def _advice(state: Mapping[str, Any]) -> str:
+    found = runfile.fault(state)
+    if state.get("exit_code") == WRONG_INPUT:
+        return "correct what is named below, and run it again"
+    if found and any(problem.hint for problem in found.problems):
+        return "what to do about it is said below, and the same command goes on or starts again"
+    return LOGS
 
 
 def _device(plan: Mapping[str, Any]) -> str | None:

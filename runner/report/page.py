@@ -88,7 +88,7 @@ def render(directory: Path, environment: Mapping[str, str]) -> str:
         name=str(state.get("name") or settled.get("name") or directory.name),
         status=part("the state", lambda: ends.status(state), ""),
         sentence=part("the state", lambda: ends.sentence(state, scored, directory), ""),
-        problems=part("what ended the run", lambda: ends.problems(state), []),
+        fault=part("what ended the run", lambda: ends.fault(state), ""),
         facts=part("the facts", lambda: ends.facts(state, plan, steps), []),
         url=_url(state),
         charts=part("the charts", lambda: curves.charts(events, plan), []),
