@@ -407,18 +407,25 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     assert not Path("/dev/null").is_file()
 
 
-@pytest.mark.parametrize("name", ["nowhere", "empty", "outputs", "a-file", "", "\0", "x" * 5000, "caf\udce9"])
-def test_what_holds_no_run(here: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "told", "hint"),
+    [
+        ("nowhere", "there is no `nowhere`", "name the directory"),
+        ("caf\udce9", "there is no `caf\\udce9`", "name the directory"),
+        ("outputs/demo/adapter", "there is no `outputs/demo/adapter`", "the run is `outputs/demo`"),
+        ("outputs", "`outputs` holds no run", "name one of the runs in it: `outputs/demo`"),
+        *((name, "` holds no run", "name the directory") for name in ("empty", "a-file", "", "x" * 5000)),
+        ("\0", "there is no `", "name the directory"),
+    ],
+)
+def test_what_holds_no_run(here: Path, capsys: pytest.CaptureFixture[str], name: str, told: str, hint: str) -> None:
     a_run(here)
     Path("empty").mkdir()
     Path("a-file").write_text("text")
     assert cli.main(["report", name]) == 2
     captured = capsys.readouterr()
-    assert (
-        captured.out == ""
-        and captured.err.startswith("error: `")
-        and "holds no run\nhint: name the directory" in captured.err
-    )
+    assert captured.out == "" and captured.err.startswith("error: ")
+    assert told in captured.err and f"\nhint: {hint}" in captured.err
     assert not list(here.glob("*.html")) and not list(Path("empty").iterdir())
 
 

@@ -6,28 +6,17 @@ page says so.
 
 from __future__ import annotations
 
-import base64
-import errno
-import hashlib
 import json
-import time
 from collections.abc import Callable, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
-import runner
 from runner import runfile
-from runner.errors import Problem, RecipeError, RunError
-from runner.hub.redaction import redact
-from runner.report import completions, curves, data, ends, evaluation, recipe
-from runner.report.reading import Files, mapping, number, visible
+from runner.errors import RecipeError
+from runner.report import completions, curves, data, ends, evaluation, markup, recipe
+from runner.report.reading import Files, is_run, mapping, no_run, number
 
 NAME = "report.html"
-KEPT_BY_A_RUN = (runfile.NAME, "plan.json", "metrics.jsonl")  # each of which tells that a directory is that of a run
 MOST_HASHES = 100
 
 
@@ -37,23 +26,10 @@ def write(directory: Path, environment: Mapping[str, str], path: Path | None = N
     Secrets are those of `environment`. Raises RecipeError where there is no run, and RunError where the page cannot be
     written.
     """
-    try:
-        there = any((directory / name).is_file() for name in KEPT_BY_A_RUN)
-    except (OSError, ValueError):
-        there = False
-    if not there:
-        hint = "name the directory that `train` wrote to, such as `outputs/demo`"
-        raise RecipeError(Problem(f"`{directory}` holds no run", hint=hint))
+    if not is_run(directory):
+        raise no_run(directory)
     target = directory / NAME if path is None else path
-    try:
-        target = target if path is None else path.resolve()
-        if target.exists() and not target.is_file():
-            raise OSError(errno.EINVAL, "it is no regular file")
-        runfile.write(target, render(directory, environment))
-    except (OSError, ValueError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        hint = "name a file that this user may write with `--output`"
-        raise RunError(Problem(f"cannot write `{target}`: {reason.lower()}", hint=hint)) from error
+    markup.write(target, render(directory, environment), resolved=path is not None)
     return target
 
 
@@ -84,7 +60,7 @@ def render(directory: Path, environment: Mapping[str, str]) -> str:
     settled = mapping(state.get("recipe")) or mapping(plan.get("recipe"))
     written = files.text("recipe.yaml")
     sampled = part("the completions", lambda: completions.read(files), None)
-    page: str = _template(files.environment).render(
+    page: str = markup.template("page.html.jinja", files.environment).render(
         name=str(state.get("name") or settled.get("name") or directory.name),
         status=part("the state", lambda: ends.status(state), ""),
         sentence=part("the state", lambda: ends.sentence(state, scored, directory), ""),
@@ -102,57 +78,16 @@ def render(directory: Path, environment: Mapping[str, str]) -> str:
         rejects=part("rows that were left out", lambda: data.rejects(files), ([], 0)),
         lengths=part("the lengths of rows", lambda: data.lengths(plan), None),
         completions=sampled,
-        completions_json=_json(sampled.data) if sampled else "",
+        completions_json=markup.json_text(sampled.data) if sampled else "",
         said=part("what the rewards said", lambda: completions.said(files), ([], 0)),
         recipe=written,
         settings=part("the settings", lambda: recipe.settings(settled, written), []),
         choices=part("the plan", lambda: recipe.choices(plan), []),
         tables=part("versions and hashes", lambda: _tables(state), []),
-        made=f"Tunesmith {runner.__version__}, {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())}",
         notes=files.notes,  # last: what the parts above have noted
-        **_own(),
+        **markup.own("page.js"),
     )
     return page
-
-
-def _template(secrets: Mapping[str, str]) -> Any:
-    def shown(value: Any) -> Any:
-        """What the template puts on the page: text with no secret and nothing hidden in it, or markup of our own."""
-        return visible(redact(value, secrets)) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-    loader = PackageLoader("runner.report", "")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=shown
-    )
-    environment.filters["code"] = lambda text: _code(redact(text, secrets))
-    return environment.get_template("page.html.jinja")
-
-
-def _code(text: str) -> Markup:
-    """A sentence of ours, in which what stands in backticks is code."""
-    parts = visible(text).split("`")
-    return Markup("").join(
-        Markup("<code>{}</code>").format(part) if number % 2 else Markup("{}").format(part)
-        for number, part in enumerate(parts)
-    )
-
-
-def _own() -> dict[str, Markup]:
-    """Our style and script, and the hashes by which the page allows them alone."""
-    found: dict[str, Markup] = {}
-    for name, file in (("style", "page.css"), ("script", "page.js")):
-        text = (resources.files("runner.report") / file).read_text(encoding="utf-8")
-        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        found |= {name: Markup(text), f"{name}_hash": Markup(f"'sha256-{digest}'")}
-    return found
-
-
-def _json(value: Any) -> Markup:
-    """JSON that cannot end the element it stands in, whatever texts it holds."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for character in "<>&":  # which stand in texts alone
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
 
 
 def _tables(state: Mapping[str, Any]) -> list[tuple[str, str, list[tuple[str, str]]]]:

@@ -1,0 +1,78 @@
+"""Our templates, style and scripts in, pages out that load nothing and in which no text is more than text."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+import runner
+from runner import runfile
+from runner.errors import Problem, RunError
+from runner.hub.redaction import redact
+from runner.report.reading import visible
+
+
+def template(name: str, secrets: Mapping[str, str]) -> Template:
+    """One of our templates. Whatever text it puts on a page has no secret and nothing hidden in it."""
+
+    def shown(value: Any) -> Any:
+        return visible(redact(value, secrets)) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+    loader = PackageLoader("runner.report", "")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=shown
+    )
+    environment.filters["code"] = lambda text: _code(redact(text, secrets))
+    return environment.get_template(name)
+
+
+def own(script: str) -> dict[str, Any]:
+    """What every page has: our style and one script, the hashes by which it allows them alone, and what made it."""
+    found: dict[str, Any] = {
+        "made": f"Tunesmith {runner.__version__}, {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())}"
+    }
+    for name, file in (("style", "page.css"), ("script", script)):
+        text = (resources.files("runner.report") / file).read_text(encoding="utf-8")
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        found |= {name: Markup(text), f"{name}_hash": Markup(f"'sha256-{digest}'")}
+    return found
+
+
+def json_text(value: Any) -> Markup:
+    """JSON that cannot end the element it stands in, whatever texts it holds."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":  # which stand in texts alone
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def write(target: Path, page: str, resolved: bool, option: str = "--output") -> None:
+    """Put a page into a file in one piece; `resolved` follows a link. Raises RunError, which names the option."""
+    try:
+        place = target.resolve() if resolved else target
+        if place.exists() and not place.is_file():
+            raise OSError(errno.EINVAL, "it is no regular file")
+        runfile.write(place, page)
+    except (OSError, ValueError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        hint = f"name a file that this user may write with `{option}`"
+        raise RunError(Problem(f"cannot write `{target}`: {reason.lower()}", hint=hint)) from error
+
+
+def _code(text: str) -> Markup:
+    """A sentence of ours, in which what stands in backticks is code."""
+    parts = visible(text).split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else Markup("{}").format(part)
+        for number, part in enumerate(parts)
+    )
