@@ -48,7 +48,15 @@ def parser() -> argparse.ArgumentParser:
     report = verbs.add_parser("report", help="write the page of a run, `report.html`, at any time")
     report.add_argument("directory", help="the run's directory, such as outputs/demo")
     report.add_argument("--output", metavar="FILE", help="where the page goes")
+    _with_price(report)
     report.add_argument("--format", choices=("text", "json", "github"), default="text", help="how faults are shown")
+
+    compare = verbs.add_parser("compare", help="say what differs between runs: settings, curves, scores, time")
+    compare.add_argument("directories", nargs="+", metavar="directory", help="two runs' directories or more")
+    compare.add_argument("--html", metavar="FILE", help="write it as a page as well, with the curves over each other")
+    compare.add_argument("--json", action="store_true", help="print it as one JSON object")
+    _with_price(compare)
+    compare.add_argument("--format", choices=("text", "json", "github"), default="text", help="how faults are shown")
 
     generate = verbs.add_parser("generate", help="ask a trained adapter and its base model, side by side")
     generate.add_argument("subject", help="a run's directory, the directory of an adapter, or an adapter's Hub id")
@@ -81,6 +89,10 @@ def _with_recipe(
     verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="lay a value over the recipe's")
     verb.add_argument("--format", choices=("text", "json", "github"), default="text", help="how faults are shown")
     return verb
+
+
+def _with_price(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--price", type=float, metavar="PRICE", help="of a device for an hour: tells what a run has cost")
 
 
 def _with_evaluation(verb: argparse.ArgumentParser) -> None:

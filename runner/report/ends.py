@@ -58,18 +58,22 @@ def fault(state: Mapping[str, Any]) -> str:
     return errors.report(found) if found else ""
 
 
-def facts(state: Mapping[str, Any], plan: Mapping[str, Any], steps: Sequence[int]) -> list[tuple[str, str]]:
-    """A few names and numbers that say which run this is."""
+def facts(
+    state: Mapping[str, Any], plan: Mapping[str, Any], steps: Sequence[int], price: float | None = None
+) -> list[tuple[str, str]]:
+    """A few names and numbers that say which run this is; `price` is that of a device for an hour."""
     recipe, model = mapping(state.get("recipe")), mapping(state.get("model"))
     seconds = [value for value in map(number, mapping(state.get("timings")).values()) if value is not None]
     total = mapping(plan.get("steps")).get("total")
+    spent = cost(state, plan, price)
     found = [
         ("task", recipe.get("task")),
         ("base model", model.get("name")),
         ("adapter", mapping(recipe.get("adapter")).get("type")),
         ("step", f"{steps[-1]} of {total}" if steps and total is not None else steps[-1] if steps else None),
-        ("device", _device(plan)),
+        ("device", device(plan)),
         ("time", f"{sum(seconds) / 60:.1f} minutes" if seconds else None),
+        ("cost", None if spent is None else f"{spent:.2f} at {price:g} an hour"),
         ("started", state.get("started")),
         ("last changed", state.get("updated")),
     ]
@@ -85,7 +89,20 @@ def _advice(state: Mapping[str, Any]) -> str:
     return LOGS
 
 
-def _device(plan: Mapping[str, Any]) -> str | None:
+def cost(state: Mapping[str, Any], plan: Mapping[str, Any], price: float | None) -> float | None:
+    """What a run has cost until now at this price of a device, or of a machine without any, for an hour.
+
+    All devices are paid for in every stage, also where one of them works.
+    """
+    seconds = [value for value in map(number, mapping(state.get("timings")).values()) if value is not None]
+    if price is None or not seconds:
+        return None
+    devices = number(plan.get("nodes" if plan.get("device") == "cpu" else "processes")) or 1.0
+    return sum(seconds) / 3600 * devices * price
+
+
+def device(plan: Mapping[str, Any]) -> str | None:
+    """The devices of a run by name and number, where they are known."""
     name, processes = plan.get("device_name"), plan.get("processes")
     return None if name is None else f"{processes} × {name}" if processes not in (None, 1) else str(name)
 

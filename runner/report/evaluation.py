@@ -25,14 +25,14 @@ def scores(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for name, entry in mapping(evaluation.get("metrics")).items():
         entry = mapping(entry)
-        both = [(number(entry.get(which)), _interval(entry.get(f"{which}_interval"))) for which in ("base", "adapter")]
+        both = [(number(entry.get(which)), interval(entry.get(f"{which}_interval"))) for which in ("base", "adapter")]
         verdict = entry.get("verdict")
         rows.append(
             {
                 "name": METRIC_NAMES.get(name, name),
                 "drawn": intervals(both),
-                "cells": [_with_interval(value, interval) for value, interval in both],
-                "difference": _signed(_interval(entry.get("difference_interval"))),
+                "cells": [with_interval(value, ends) for value, ends in both],
+                "difference": signed(interval(entry.get("difference_interval"))),
                 "verdict": verdict if verdict in VERDICTS else "not told",
                 "rows": figure(number(entry.get("rows"))),
             }
@@ -117,16 +117,19 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else "" if value is None else json.dumps(value, indent=1, ensure_ascii=False)
 
 
-def _interval(ends: Any) -> tuple[float, float] | None:
+def interval(ends: Any) -> tuple[float, float] | None:
+    """Both ends of an interval, or None for what is none."""
     if not isinstance(ends, list) or len(ends) != 2:
         return None
     first, last = map(number, ends)
     return None if first is None or last is None else (first, last)
 
 
-def _with_interval(value: float | None, interval: Sequence[float] | None) -> str:
-    return figure(value) + (f" ({figure(interval[0])} to {figure(interval[1])})" if interval else "")
+def with_interval(value: float | None, ends: Sequence[float] | None) -> str:
+    """A value and the interval about it as a person reads them."""
+    return figure(value) + (f" ({figure(ends[0])} to {figure(ends[1])})" if ends else "")
 
 
-def _signed(interval: Sequence[float] | None) -> str:
-    return " to ".join(f"{end:+.3g}" if end else "0" for end in interval) if interval else "–"
+def signed(ends: Sequence[float] | None) -> str:
+    """The interval of a difference as a person reads it."""
+    return " to ".join(f"{end:+.3g}" if end else "0" for end in ends) if ends else "–"

@@ -32,16 +32,20 @@ def template(name: str, secrets: Mapping[str, str]) -> Template:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=shown
     )
+    environment.filters["flat"] = lambda row: [row[0], *row[1]]
     environment.filters["code"] = lambda text: _code(redact(text, secrets))
     return environment.get_template(name)
 
 
-def own(script: str) -> dict[str, Any]:
+def own(script: str | None) -> dict[str, Any]:
     """What every page has: our style and one script, the hashes by which it allows them alone, and what made it."""
     found: dict[str, Any] = {
         "made": f"Tunesmith {runner.__version__}, {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())}"
     }
     for name, file in (("style", "page.css"), ("script", script)):
+        if file is None:
+            found |= {name: Markup(""), f"{name}_hash": Markup("'none'")}
+            continue
         text = (resources.files("runner.report") / file).read_text(encoding="utf-8")
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         found |= {name: Markup(text), f"{name}_hash": Markup(f"'sha256-{digest}'")}

@@ -20,16 +20,18 @@ NAME = "report.html"
 MOST_HASHES = 100
 
 
-def write(directory: Path, environment: Mapping[str, str], path: Path | None = None) -> Path:
+def write(
+    directory: Path, environment: Mapping[str, str], path: Path | None = None, price: float | None = None
+) -> Path:
     """Write the page of the run in `directory`, by default into it, and give its path.
 
-    Secrets are those of `environment`. Raises RecipeError where there is no run, and RunError where the page cannot be
-    written.
+    `price` is that of a device for an hour, from which the page tells what the run has cost. Secrets are those of
+    `environment`. Raises RecipeError where there is no run, and RunError where the page cannot be written.
     """
     if not is_run(directory):
         raise no_run(directory)
     target = directory / NAME if path is None else path
-    markup.write(target, render(directory, environment), resolved=path is not None)
+    markup.write(target, render(directory, environment, price), resolved=path is not None)
     return target
 
 
@@ -43,7 +45,7 @@ def attempt(directory: Path, environment: Mapping[str, str], say: Callable[[str]
         say(f"warning: `{NAME}` is not written: {error}")
 
 
-def render(directory: Path, environment: Mapping[str, str]) -> str:
+def render(directory: Path, environment: Mapping[str, str], price: float | None = None) -> str:
     """The page as HTML, far below a browser's limits whatever the run's files hold."""
     files = Files(directory, environment)
 
@@ -65,7 +67,7 @@ def render(directory: Path, environment: Mapping[str, str]) -> str:
         status=part("the state", lambda: ends.status(state), ""),
         sentence=part("the state", lambda: ends.sentence(state, scored, directory), ""),
         fault=part("what ended the run", lambda: ends.fault(state), ""),
-        facts=part("the facts", lambda: ends.facts(state, plan, steps), []),
+        facts=part("the facts", lambda: ends.facts(state, plan, steps, price), []),
         url=_url(state),
         charts=part("the charts", lambda: curves.charts(events, plan), []),
         warnings=part("the warnings", lambda: curves.warnings(events), []),
