@@ -58,6 +58,13 @@ def parser() -> argparse.ArgumentParser:
     _with_price(compare)
     compare.add_argument("--format", choices=("text", "json", "github"), default="text", help="how faults are shown")
 
+    watch = verbs.add_parser("watch", help="show a run's progress, also from another terminal or before it begins")
+    watch.add_argument("directory", help="the run's directory, such as outputs/demo")
+    watch.add_argument(
+        "--serve", nargs="?", type=int, const=0, metavar="PORT", help="show its page in a browser instead, on 127.0.0.1"
+    )
+    watch.add_argument("--format", choices=("text", "json", "github"), default="text", help="how faults are shown")
+
     generate = verbs.add_parser("generate", help="ask a trained adapter and its base model, side by side")
     generate.add_argument("subject", help="a run's directory, the directory of an adapter, or an adapter's Hub id")
     generate.add_argument("prompt", nargs="?", help="what to ask; `-` reads it from standard input")

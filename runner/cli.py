@@ -235,6 +235,20 @@ def _compare(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _watch(options: argparse.Namespace) -> int:
+    from runner import show, watch
+
+    directory = Path(options.directory)
+    if options.serve is not None:
+        from runner import serve
+
+        serve.run(directory, options.serve, lambda address: print(errors.printable(address), flush=True))
+        return DONE
+    watch.follow(directory, show.Watcher(_console()))
+    show.result(directory, _console())
+    return DONE
+
+
 def _price(options: argparse.Namespace) -> float | None:
     price: float | None = options.price
     if price is not None and not 0 <= price < float("inf"):
@@ -327,6 +341,7 @@ VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "push": _push,
     "report": _report,
     "compare": _compare,
+    "watch": _watch,
     "generate": _generate,
     "evaluate": _evaluate,
     "schema": _schema,

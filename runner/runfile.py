@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from runner import errors
-from runner.errors import Problem, RunError, UserError
+from runner.errors import Interrupted, OutOfMemory, Problem, PushError, RecipeError, RunError, UserError
 
 NAME = "run.json"
 ENDED_BY_A_FAULT = ("failed", "interrupted", "not_pushed")
@@ -39,7 +39,10 @@ def fault(state: Mapping[str, Any]) -> UserError | None:
     except (LookupError, TypeError, ValueError):
         told = state.get("problems")
     problems = [Problem(str(each)) for each in told] if isinstance(told, list) else []
-    return RunError(problems) if problems else None
+    kinds = {kind.exit_code: kind for kind in (RunError, RecipeError, PushError, OutOfMemory, Interrupted)}
+    code = state.get("exit_code")
+    kind = kinds.get(code, RunError) if isinstance(code, int) else RunError
+    return kind(problems) if problems else None
 
 
 def end(directory: Path, status: str, error: UserError) -> None:

@@ -37,6 +37,9 @@ def test_a_fault_is_kept_whole_until_the_run_goes_on(tmp_path: Path) -> None:
 def test_a_fault_of_an_earlier_version_is_its_sentences(status: str) -> None:
     found = runfile.fault({"status": status, "problems": ["stopped by SIGTERM", "b"]})
     assert found is not None and [problem.message for problem in found.problems] == ["stopped by SIGTERM", "b"]
+    for code in (1, 2, 3, 4, 75):
+        old = runfile.fault({"status": status, "exit_code": code, "problems": ["a"]})
+        assert old is not None and old.exit_code == code
     assert runfile.fault({"status": "done", "problems": ["stopped by SIGTERM"]}) is None
     assert runfile.fault({"status": status, "problems": []}) is None
 

@@ -19,6 +19,6 @@ def render(comparison: Comparison, environment: Mapping[str, str]) -> str:
     page: str = markup.template("compare.html.jinja", environment).render(
         comparison=comparison,
         differences=[difference_cells(each) for each in comparison.differences],
-        **markup.own(None),
+        **markup.own({"style": "page.css"}),
     )
     return page

@@ -30,8 +30,10 @@ def status(state: Mapping[str, Any]) -> str:
     return WORDS.get(str(state.get("status")), "not known")
 
 
-def sentence(state: Mapping[str, Any], evaluation: Mapping[str, Any], directory: Path) -> str:
-    """How the run stands and what to do next, with commands in backticks."""
+def sentence(
+    state: Mapping[str, Any], evaluation: Mapping[str, Any], directory: Path, at_work: bool | None = None
+) -> str:
+    """How the run stands and what to do next, with commands in backticks. `at_work` is whether a process has it now."""
     now, place = state.get("status"), shlex.quote(str(directory))
     if now == "done":
         told = _verdict(mapping(evaluation.get("metrics")))
@@ -44,6 +46,12 @@ def sentence(state: Mapping[str, Any], evaluation: Mapping[str, Any], directory:
         return (
             f"The run {'ran out of memory' if state.get('exit_code') == OUT_OF_MEMORY else 'failed'}; {_advice(state)}."
         )
+    if at_work and (now in GOING_ON or now is None):
+        return f"The run is {now or 'about to begin'}; this page follows it."
+    if at_work is False and now in GOING_ON:
+        return f"The run was {now}, and no process is at work on it any more: the same command as before goes on."
+    if at_work is False and now is None:
+        return f"There is no run in `{place}` yet; this page waits for it."
     if now in GOING_ON:
         return (
             f"The run was {now} when this page was written: `tunesmith report {place}` writes it anew, and where no "

@@ -37,15 +37,12 @@ def template(name: str, secrets: Mapping[str, str]) -> Template:
     return environment.get_template(name)
 
 
-def own(script: str | None) -> dict[str, Any]:
-    """What every page has: our style and one script, the hashes by which it allows them alone, and what made it."""
+def own(files: Mapping[str, str]) -> dict[str, Any]:
+    """Style and scripts of ours by name, the hash of each by which a page allows it alone, and what made the page."""
     found: dict[str, Any] = {
         "made": f"Tunesmith {runner.__version__}, {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())}"
     }
-    for name, file in (("style", "page.css"), ("script", script)):
-        if file is None:
-            found |= {name: Markup(""), f"{name}_hash": Markup("'none'")}
-            continue
+    for name, file in files.items():
         text = (resources.files("runner.report") / file).read_text(encoding="utf-8")
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         found |= {name: Markup(text), f"{name}_hash": Markup(f"'sha256-{digest}'")}

@@ -1,12 +1,12 @@
 "use strict";
 // The completions of a run: a table of prompts, and of one prompt's completions. Rows are made as they are asked for,
 // and every text goes in as text.
-(() => {
+const showCompletions = () => {
   const PAGE = 100, LONGEST = 240, PROMPT = 0, STEP = 1, TOTAL = 2, ADVANTAGE = 3, TOKENS = 4, CUT = 5, SCORES = 6, TEXT = 7, FAULTS = 8;
   const at = (id) => document.getElementById(id);
   let data;
   try {
-    data = JSON.parse(at("completions-data").textContent);
+    data = JSON.parse(at("completions-data").textContent); // a page that goes on may have none yet
   } catch {
     return;
   }
@@ -170,4 +170,5 @@
   });
   at("viewer").hidden = false;
   find();
-})();
+};
+showCompletions();

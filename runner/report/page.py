@@ -45,8 +45,13 @@ def attempt(directory: Path, environment: Mapping[str, str], say: Callable[[str]
         say(f"warning: `{NAME}` is not written: {error}")
 
 
-def render(directory: Path, environment: Mapping[str, str], price: float | None = None) -> str:
-    """The page as HTML, far below a browser's limits whatever the run's files hold."""
+def render(
+    directory: Path, environment: Mapping[str, str], price: float | None = None, at_work: bool | None = None
+) -> str:
+    """The page as HTML, far below a browser's limits whatever the run's files hold.
+
+    With `at_work`, whether a process has the run now, it is a page that asks its server for a newer one.
+    """
     files = Files(directory, environment)
 
     def part(name: str, make: Callable[[], Any], otherwise: Any) -> Any:
@@ -65,7 +70,7 @@ def render(directory: Path, environment: Mapping[str, str], price: float | None 
     page: str = markup.template("page.html.jinja", files.environment).render(
         name=str(state.get("name") or settled.get("name") or directory.name),
         status=part("the state", lambda: ends.status(state), ""),
-        sentence=part("the state", lambda: ends.sentence(state, scored, directory), ""),
+        sentence=part("the state", lambda: ends.sentence(state, scored, directory, at_work), ""),
         fault=part("what ended the run", lambda: ends.fault(state), ""),
         facts=part("the facts", lambda: ends.facts(state, plan, steps, price), []),
         url=_url(state),
@@ -87,7 +92,8 @@ def render(directory: Path, environment: Mapping[str, str], price: float | None 
         choices=part("the plan", lambda: recipe.choices(plan), []),
         tables=part("versions and hashes", lambda: _tables(state), []),
         notes=files.notes,  # last: what the parts above have noted
-        **markup.own("page.js"),
+        live=at_work is not None,
+        **markup.own({"style": "page.css", "script": "page.js", "live_script": "live.js"}),
     )
     return page
 
