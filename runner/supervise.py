@@ -219,6 +219,7 @@ def _run(plan: Plan, places: Source, directory: Path, session: Session, watcher:
         name=plan.recipe.name,
         started=runfile.read(directory).get("started") or _now(),
         recipe=asdict(plan.recipe),
+        overrides=list(places.overrides),
         versions=_versions(),
         commit=_commit(Path(plan.recipe.file)),
         model={"name": plan.recipe.model.name, "revision": plan.recipe.model.revision},

@@ -33,6 +33,7 @@ FACTS = Facts(
     revision="a" * 40,
     adapter_type="dora",
     recipe_text=RECIPE,
+    overrides=("training.seed=7", "dataset.train=/home/ann/other rows.jsonl"),
     datasets=("HuggingFaceH4/no_robots",),
     scores={
         "loss": Score(2.25, 1.5, 40, (-0.9, -0.6), "better", (2.0, 2.5), (1.25, 1.75)),
@@ -118,7 +119,10 @@ def test_the_body_shows_the_facts(tmp_path: Path) -> None:
     ):
         assert line in body.splitlines()
     assert blocks(body, "yaml") == [RECIPE.strip("\n")]
-    assert "/home/ann" not in body and "`tunesmith train recipe.yaml`" in body
+    assert "/home/ann" not in body
+    assert shlex.split(blocks(body, "sh")[-1].replace("\\\n", " ")) == [
+        "tunesmith", "train", "recipe.yaml", "--set", "training.seed=7", "--set", "dataset.train=other rows.jsonl",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -199,7 +203,7 @@ def test_what_vllm_refuses_is_merged_first(tmp_path: Path, changes: dict[str, An
 )  # fmt: skip
 def test_vllm_serves_it_by_these_commands(tmp_path: Path, changes: dict[str, Any], commands: list[str]) -> None:
     body = written(tmp_path, **{"adapter_type": "lora", **changes})[1]
-    serve, ask = blocks(body, "sh")
+    serve, ask, _ = blocks(body, "sh")
     assert serve.splitlines() == commands
     assert ask.splitlines()[0].startswith("curl http://localhost:8000/v1/completions")
     if "base_model" in changes:
@@ -209,7 +213,7 @@ def test_vllm_serves_it_by_these_commands(tmp_path: Path, changes: dict[str, Any
 @pytest.mark.parametrize("name", ["a b", "it's", 'x"y', "$(touch x)", "a\nb"])
 def test_no_name_is_more_than_a_word_of_a_command(tmp_path: Path, name: str) -> None:
     for changes in ({"adapter_type": "lora", "branch": name, "chat": True}, {"adapter_type": "full"}, {}):
-        for text in blocks(written(tmp_path, name=name, repository=name, **changes)[1], "sh"):
+        for text in blocks(written(tmp_path, name=name, repository=name, **changes)[1], "sh")[:-1]:
             words = shlex.split(text.replace("\\\n", " "))
             asked = [json.loads(word)["model"] for word in words if word.startswith("{")]
             assert asked == [name] or any(name in word for word in words)
@@ -329,6 +333,7 @@ def test_ugly_facts_make_a_card_that_the_hub_takes(
         base_model_is_hub_id=hub_id,
         revision=setting,
         recipe_text=recipe,
+        overrides=(data, setting),
         datasets=(data,),
         scores={"loss": Score(None, score)},
         settings={setting: setting, "all": [setting, 1.5, True]},
@@ -339,7 +344,7 @@ def test_ugly_facts_make_a_card_that_the_hub_takes(
     assert len(blocks(body, "yaml")) == 1
     for code in blocks(body, "python"):
         compile(code, "card", "exec")
-    assert len(blocks(body, "python")) == len(blocks(body, "sh")) == 2
+    assert (len(blocks(body, "python")), len(blocks(body, "sh"))) == (2, 3)
     for title, columns in (("Data", 5), ("Licences", 4)):
         part = body.rsplit(f"\n## {title}\n", 1)[1].split("\n\n")
         rows = next(text for text in part if text.lstrip().startswith("|")).strip().splitlines()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 from runner.hub import loading
 from runner.hub.facts import FULL, Facts, Score, base_is_on_hub, base_name, is_hub_id
 from runner.hub.licences import Licence
-from runner.hub.markdown import Words, code, fenced, plain, table
+from runner.hub.markdown import Words, code, fenced, plain, public, table
 from runner.hub.redaction import redact
 
 NOT_TOLD = Words("not told")
@@ -101,11 +102,20 @@ def _body(facts: Facts) -> str:
         table(("", "value"), facts.ledger.items()),
         table(("setting", "value"), facts.settings.items()),
         table(("library", "version"), facts.versions.items()),
-        "Save the recipe as `recipe.yaml` where the paths in it lead to the data, and run "
-        f"{code('tunesmith train recipe.yaml')} to make it again.",
+        "To make it again, save the recipe as `recipe.yaml` where the paths in it lead to the data, and run:",
+        fenced(_command(facts), "sh"),
         fenced(facts.recipe_text.replace("\r\n", "\n").replace("\r", "\n").strip("\n"), "yaml"),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _command(facts: Facts) -> str:
+    """The command of the run, in which a local path is but its last name."""
+    parts = ["tunesmith train recipe.yaml"]
+    for text in facts.overrides:
+        key, equals, value = text.partition("=")
+        parts.append(f"--set {shlex.quote(key + equals + public(value))}")
+    return " \\\n    ".join(parts)
 
 
 def _summary(facts: Facts) -> str:

@@ -48,6 +48,7 @@ class Facts:
     revision: str | None  # of the base model
     adapter_type: str
     recipe_text: str  # as the person wrote it
+    overrides: tuple[str, ...]  # what was laid over it, as `--set` takes it
     datasets: tuple[str, ...]  # Hub ids
     scores: Mapping[str, Score]
     settings: Mapping[str, Any]

@@ -34,6 +34,7 @@ def write(plan: Plan, directory: Path, environment: Mapping[str, str]) -> None:
         revision=recipe.model.revision,
         adapter_type=recipe.adapter.type,
         recipe_text=(directory / "recipe.yaml").read_text(encoding="utf-8"),
+        overrides=tuple(state.get("overrides") or ()),
         datasets=tuple(source.path for source in sources if not Path(source.path).is_absolute()),
         scores={name: _score(entry) for name, entry in evaluation["metrics"].items()},
         settings={

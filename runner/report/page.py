@@ -88,6 +88,7 @@ def render(
         completions_json=markup.json_text(sampled.data) if sampled else "",
         said=part("what the rewards said", lambda: completions.said(files), ([], 0)),
         recipe=written,
+        overrides=[str(each) for each in _list(state.get("overrides"))],
         settings=part("the settings", lambda: recipe.settings(settled, written), []),
         choices=part("the plan", lambda: recipe.choices(plan), []),
         tables=part("versions and hashes", lambda: _tables(state), []),
