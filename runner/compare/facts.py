@@ -52,7 +52,7 @@ def _shown(price: float | None) -> dict[str, Callable[[Mapping[str, Any]], Any]]
     return {
         "state": lambda each: ends.status(each),
         "task": lambda each: each["task"],
-        "started": lambda each: each["started"] and str(each["started"]).replace("T", " ").replace("Z", " UTC"),
+        "started": lambda each: ends.moment(each["started"]),
         "device": lambda each: each["device"],
         "step": lambda each: each["step"] if each["steps"] is None else f"{each['step'] or 0} of {each['steps']}",
         "trained weights": lambda each: each["trained_weights"],

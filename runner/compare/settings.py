@@ -9,7 +9,7 @@ from typing import Any
 
 from runner.compare.runs import Run
 from runner.errors import listed
-from runner.report import recipe
+from runner.report import ends, recipe
 from runner.report.reading import mapping
 
 OF_A_RUN_ALONE = (("name",), ("file",), ("version",), ("output", "directory"))
@@ -85,7 +85,7 @@ def _same(values: Sequence[Any]) -> bool:
 
 def _model(run: Run) -> str | None:
     found = mapping(run.recipe.get("model")).get("name")
-    return PurePath(str(found)).name if str(found).startswith("/") else str(found) if found else None
+    return ends.short_name(found)
 
 
 def _parted(runs: Sequence[Run], what: Any) -> dict[str, list[str]]:

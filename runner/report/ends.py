@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from runner import errors, runfile
 from runner.errors import OUT_OF_MEMORY, WRONG_INPUT
+from runner.hub.card import METRIC_NAMES
 from runner.report.reading import mapping, number
 
 GOING_ON = ("preparing", "training", "evaluating", "pushing")
+TRAINED = ("done", "not_pushed", "pushing")
 WORDS = {
     "done": "trained",
     "not_pushed": "trained, not pushed",
@@ -67,23 +70,31 @@ def fault(state: Mapping[str, Any]) -> str:
 
 
 def facts(
-    state: Mapping[str, Any], plan: Mapping[str, Any], steps: Sequence[int], price: float | None = None
+    state: Mapping[str, Any],
+    plan: Mapping[str, Any],
+    steps: Sequence[int],
+    saved: Sequence[int] = (),
+    price: float | None = None,
 ) -> list[tuple[str, str]]:
-    """A few names and numbers that say which run this is; `price` is that of a device for an hour."""
+    """A few names and numbers that say which run this is.
+
+    `saved` are the steps of its checkpoints, `price` is that of a device for an hour.
+    """
     recipe, model = mapping(state.get("recipe")), mapping(state.get("model"))
     seconds = [value for value in map(number, mapping(state.get("timings")).values()) if value is not None]
     total = mapping(plan.get("steps")).get("total")
     spent = cost(state, plan, price)
     found = [
         ("task", recipe.get("task")),
-        ("base model", model.get("name")),
-        ("adapter", mapping(recipe.get("adapter")).get("type")),
+        ("base model", short_name(model.get("name"))),
+        ("adapter", _adapter(mapping(recipe.get("adapter")))),
         ("step", f"{steps[-1]} of {total}" if steps and total is not None else steps[-1] if steps else None),
+        ("newest checkpoint", f"step {max(saved)}" if saved and state.get("status") not in TRAINED else None),
         ("device", device(plan)),
         ("time", f"{sum(seconds) / 60:.1f} minutes" if seconds else None),
         ("cost", None if spent is None else f"{spent:.2f} at {price:g} an hour"),
-        ("started", state.get("started")),
-        ("last changed", state.get("updated")),
+        ("started", moment(state.get("started"))),
+        ("last changed", moment(state.get("updated"))),
     ]
     return [(name, str(value)) for name, value in found if value is not None]
 
@@ -95,6 +106,25 @@ def _advice(state: Mapping[str, Any]) -> str:
     if found and any(problem.hint for problem in found.problems):
         return "what to do about it is said below, and the same command goes on or starts again"
     return LOGS
+
+
+def short_name(name: Any) -> str | None:
+    """A model's Hub id, or the last name of its path."""
+    return None if name is None else PurePath(str(name)).name if str(name).startswith("/") else str(name)
+
+
+def moment(text: Any) -> str | None:
+    """A time of `run.json` as a person reads it."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\dZ", str(text))
+    return f"{found[1]} {found[2]} UTC" if found else str(text)
+
+
+def _adapter(settings: Mapping[str, Any]) -> str | None:
+    if settings.get("type") == "full":
+        return "none: all weights"
+    return None if settings.get("type") is None else f"{settings['type']}, rank {settings.get('rank')}"
 
 
 def cost(state: Mapping[str, Any], plan: Mapping[str, Any], price: float | None) -> float | None:
@@ -121,7 +151,7 @@ def _verdict(metrics: Mapping[str, Any]) -> str:
     for name, entry in metrics.items():
         verdict = mapping(entry).get("verdict")
         if verdict in ("better", "worse", "within noise"):
-            told.setdefault(verdict, []).append(str(name))
+            told.setdefault(verdict, []).append(METRIC_NAMES.get(name, str(name)))
     words = {"better": "better than its base model in", "worse": "worse in", "within noise": "within noise in"}
     found = [f"{words[verdict]} {', '.join(told[verdict])}" for verdict in words if verdict in told]
     return f" and on held-out rows {', '.join(found)}" if found else ""

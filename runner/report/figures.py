@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 from runner.report.reading import visible
 
 WIDTH, HEIGHT = 520, 236
-LEFT, RIGHT, TOP, BOTTOM = 62, 510, 10, 200  # of the plot in it
+LEFT, RIGHT, TOP, BOTTOM = 62, 502, 10, 200  # of the plot in it
 MOST_POINTS = 400  # of a line
 MOST_ROWS = 60  # of a table
 TICKS = 4

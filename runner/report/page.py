@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner import runfile
+from runner import checkpoint, runfile
 from runner.errors import RecipeError
 from runner.report import completions, curves, data, ends, evaluation, markup, recipe
 from runner.report.reading import Files, is_run, mapping, no_run, number
@@ -64,6 +64,7 @@ def render(
     state, plan, scored = (files.object(name) for name in (runfile.NAME, "plan.json", "evaluation.json"))
     events = part("what was logged", lambda: list(files.events()), [])
     steps = [event["step"] for event in events if event["event"] == "step"]
+    saved = [int(path.name.removeprefix("step-")) for path in checkpoint.all_of(directory / "checkpoints")]
     settled = mapping(state.get("recipe")) or mapping(plan.get("recipe"))
     written = files.text("recipe.yaml")
     sampled = part("the completions", lambda: completions.read(files), None)
@@ -72,7 +73,7 @@ def render(
         status=part("the state", lambda: ends.status(state), ""),
         sentence=part("the state", lambda: ends.sentence(state, scored, directory, at_work), ""),
         fault=part("what ended the run", lambda: ends.fault(state), ""),
-        facts=part("the facts", lambda: ends.facts(state, plan, steps, price), []),
+        facts=part("the facts", lambda: ends.facts(state, plan, steps, saved, price), []),
         url=_url(state),
         charts=part("the charts", lambda: curves.charts(events, plan), []),
         warnings=part("the warnings", lambda: curves.warnings(events), []),
