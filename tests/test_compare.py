@@ -121,7 +121,10 @@ def test_only_questions_that_both_were_asked_count(tmp_path: Path) -> None:
     answered(other, [1.0] * 10, start=4)
     found = compared(one, other)
     assert (found.differences[0].rows, found.differences[0].difference) == (6, 1.0)
-    assert found.unpaired == ["`other` and `one` have 6 held-out questions in common, of 10 and 10"]
+    assert found.unpaired == [
+        "`loss`: `other` and `one` kept no scores of single held-out rows, so no difference is told",
+        "`exact_match`: `other` and `one` have 6 held-out questions in common, of 10 and 10",
+    ]
 
 
 def test_rewards_of_other_code_or_weight_are_not_held_against_each_other(tmp_path: Path) -> None:
@@ -131,7 +134,8 @@ def test_rewards_of_other_code_or_weight_are_not_held_against_each_other(tmp_pat
     assert [each.metric for each in compared(one, other).differences] == ["reward/polite"]
     changed(other, "run.json", lambda state: state["rewards"].update(polite="another hash"))
     found = compared(one, other)
-    assert found.differences == [] and "no scores of the same single rows" in found.unpaired[0]
+    said = "`reward`, `reward/polite`: `other` and `one` were scored by different rewards"
+    assert found.differences == [] and found.unpaired == [said]
 
 
 def test_facts_and_cost(tmp_path: Path) -> None:

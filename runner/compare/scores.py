@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.compare.runs import Run
+from runner.errors import listed
 from runner.report import evaluation
 from runner.report.reading import mapping, number
 from runner.scores.metrics import BY_LOSS, BY_REWARDS
 
 SEED = 0  # of the bootstrap, so that the same runs give the same figures
 
+KINDS = {"losses": "held-out rows", "answers": "held-out questions"}
 NO_SCORE = (0.0, 0.0)
 
 Part = tuple[float, float]  # amount and weight of a row, as `intervals.py` has them
@@ -59,7 +61,7 @@ def _of(run: Run, metric: str) -> dict[str, Any] | None:
 
 
 def differences(runs: Sequence[Run]) -> tuple[list[Difference], list[str]]:
-    """Each run against the first, and sentences on those that cannot be held against it row by row."""
+    """Each run against the first, and sentences on what cannot be held against it row by row."""
     from runner import intervals  # which needs numpy
 
     found: list[Difference] = []
@@ -67,21 +69,25 @@ def differences(runs: Sequence[Run]) -> tuple[list[Difference], list[str]]:
     first, before = runs[0], _rows(runs[0])
     for run in runs[1:]:
         after = _rows(run)
-        measured, told = {}, []
-        for kind, what in (("losses", "held-out rows"), ("answers", "held-out questions")):
-            ours, others = after[kind], before[kind]
+        measured = {}
+        for kind, what in KINDS.items():
+            ours, others, names = after[kind], before[kind], _names(run, first, kind)
             both = [key for key in others if key in ours]
-            for name in _names(run, first, kind) if both else ():
+            for name in names if both else ():
                 measured[name] = intervals.Measured(
                     [ours[key].get(name, NO_SCORE) for key in both], [others[key].get(name, NO_SCORE) for key in both]
                 )
-            if ours and others and len(both) < max(len(ours), len(others)):
-                told.append(f"{len(both)} {what} in common, of {len(ours)} and {len(others)}")
+            if names and not (ours and others):
+                missing = " and ".join(f"`{each.label}`" for each, rows in ((run, ours), (first, others)) if not rows)
+                said.append(f"{listed(names)}: {missing} kept no scores of single {what}, so no difference is told")
+            elif names and len(both) < max(len(ours), len(others)):
+                many = f"{len(both)} {what} in common, of {len(ours)} and {len(others)}"
+                said.append(f"{listed(names)}: `{run.label}` and `{first.label}` have {many}")
         found += _told(run, first, intervals.compare(measured, SEED) if measured else {})
-        if told:
-            said.append(f"`{run.label}` and `{first.label}` have {' and '.join(told)}")
-        elif not measured and run.scored and first.scored:
-            said.append(f"`{run.label}` and `{first.label}` have kept no scores of the same single rows")
+        if other_rewards := [
+            name for name in _shared(run, first) if not any(name in _names(run, first, kind) for kind in KINDS)
+        ]:
+            said.append(f"{listed(other_rewards)}: `{run.label}` and `{first.label}` were scored by different rewards")
     return found, said
 
 
@@ -93,9 +99,13 @@ def _told(run: Run, first: Run, found: Mapping[str, Mapping[str, Any]]) -> Itera
         yield Difference(name, run.label, first.label, entry["difference"], interval, verdict, entry["rows"])
 
 
+def _shared(run: Run, first: Run) -> list[str]:
+    return [name for name in mapping(first.scored.get("metrics")) if name in mapping(run.scored.get("metrics"))]
+
+
 def _names(run: Run, first: Run, kind: str) -> list[str]:
     """The metrics of a kind that both runs have, and that mean the same for both."""
-    metrics = [name for name in mapping(first.scored.get("metrics")) if name in mapping(run.scored.get("metrics"))]
+    metrics = _shared(run, first)
     if kind == "losses":
         return [name for name in metrics if name in BY_LOSS]
     same = _same_rewards(run, first)
