@@ -145,8 +145,8 @@ def test_facts_and_cost(tmp_path: Path) -> None:
     assert facts["device"] == ["2 × NVIDIA H100"] * 2
     assert facts["learned tokens a second"] == ["150", "150"] and facts["seconds a step"] == ["2.5", "2.5"]
     assert facts["memory of a process, GiB"] == ["3", "3"]
-    assert facts["minutes in all"] == ["2.0", "–"]
-    assert facts["cost at 3.0 an hour"] == ["0.20", "–"]  # 123 seconds of two devices
+    assert facts["minutes in all"] == ["2.0", "0.1"]  # of one that goes on, what its steps took
+    assert facts["cost at 3.0 an hour"] == ["0.20", "0.01"]  # 123 seconds of two devices
     assert not any(
         "cost" in name for name, _ in compared(tmp_path / "one/outputs/demo", tmp_path / "other/outputs/demo").facts
     )

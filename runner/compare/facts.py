@@ -15,9 +15,6 @@ from runner.report.reading import mapping, number
 def of(run: Run, price: float | None) -> dict[str, Any]:
     """Plain values of a run, None where something is not known; `price` is that of a device for an hour."""
     steps = [event for event in run.events if event["event"] == "step"]
-    timings = {
-        name: seconds for name, seconds in mapping(run.state.get("timings")).items() if number(seconds) is not None
-    }
     learned, spent, elapsed = (_sum(steps, key) for key in ("learned_tokens", "seconds", "elapsed"))
     memory = [value for event in steps if (value := number(event.get("memory"))) is not None]
     last = steps[-1]["step"] if steps else None
@@ -34,8 +31,8 @@ def of(run: Run, price: float | None) -> dict[str, Any]:
         "learned_tokens_a_second": learned / spent if learned and spent else None,
         "seconds_a_step": elapsed / last if elapsed and last and last > 0 else None,
         "memory_bytes": max(memory, default=None),
-        "seconds": timings,
-        "cost": ends.cost(run.state, run.plan, price),
+        "seconds": ends.seconds(run.state, run.events),
+        "cost": ends.cost(run.state, run.plan, run.events, price),
     }
 
 

@@ -6,9 +6,9 @@ That difference is of the same rows (`intervals.py`), and tells far less from no
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,10 +93,9 @@ def differences(runs: Sequence[Run]) -> tuple[list[Difference], list[str]]:
 
 def _told(run: Run, first: Run, found: Mapping[str, Mapping[str, Any]]) -> Iterator[Difference]:
     for name, entry in found.items():
-        ends = entry["difference_interval"]
+        interval = evaluation.interval(entry["difference_interval"])
         verdict = entry["verdict"] or "too few rows"
-        interval = None if ends is None else (ends[0], ends[1])
-        yield Difference(name, run.label, first.label, entry["difference"], interval, verdict, entry["rows"])
+        yield Difference(name, run.label, first.label, number(entry["difference"]), interval, verdict, entry["rows"])
 
 
 def _shared(run: Run, first: Run) -> list[str]:
@@ -114,25 +113,28 @@ def _names(run: Run, first: Run, kind: str) -> list[str]:
 
 def _rows(run: Run) -> dict[str, dict[str, dict[str, Part]]]:
     """The adapter's score of each held-out row by a digest of the row: its loss, and the scores of its answer."""
-    losses: dict[str, dict[str, Part]] = {}
-    answers: dict[str, dict[str, Part]] = {}
+    losses, answers = [], []
     for line in run.files.lines("losses.jsonl"):
         loss, tokens = number(line.get("adapter")), number(line.get("tokens"))
         if loss is not None and tokens is not None:
-            losses[_numbered(losses, str(line.get("row")))] = dict.fromkeys(BY_LOSS, (loss, tokens))
+            losses.append((str(line.get("row")), dict.fromkeys(BY_LOSS, (loss, tokens))))
     for sample in run.files.lines("samples.jsonl"):
         scores = sample.get("adapter_scores")
         if isinstance(scores, dict):
             asked = json.dumps([sample.get("prompt"), sample.get("answer"), sample.get("calls")], sort_keys=True)
             values = {name: (score, 1.0) for name, value in scores.items() if (score := number(value)) is not None}
-            answers[_numbered(answers, asked)] = values
-    return {"losses": losses, "answers": answers}
+            answers.append((asked, values))
+    return {"losses": _numbered(losses), "answers": _numbered(answers)}
 
 
-def _numbered(found: Container[str], row: str) -> str:
-    """A key for a row: rows may be alike."""
-    digest = hashlib.sha256(row.encode("utf-8", "replace")).hexdigest()
-    return next(key for number in itertools.count() if (key := f"{digest}-{number}") not in found)
+def _numbered(rows: Sequence[tuple[str, dict[str, Part]]]) -> dict[str, dict[str, Part]]:
+    """The same by a digest of each, and the how-manieth of those that are alike it is."""
+    found, times = {}, Counter[str]()
+    for row, scores in rows:
+        digest = hashlib.sha256(row.encode("utf-8", "replace")).hexdigest()
+        found[f"{digest}-{times[digest]}"] = scores
+        times[digest] += 1
+    return found
 
 
 def _same_rewards(one: Run, other: Run) -> bool:

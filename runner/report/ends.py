@@ -72,7 +72,7 @@ def fault(state: Mapping[str, Any]) -> str:
 def facts(
     state: Mapping[str, Any],
     plan: Mapping[str, Any],
-    steps: Sequence[int],
+    events: Sequence[Mapping[str, Any]],
     saved: Sequence[int] = (),
     price: float | None = None,
 ) -> list[tuple[str, str]]:
@@ -81,9 +81,10 @@ def facts(
     `saved` are the steps of its checkpoints, `price` is that of a device for an hour.
     """
     recipe, model = mapping(state.get("recipe")), mapping(state.get("model"))
-    seconds = [value for value in map(number, mapping(state.get("timings")).values()) if value is not None]
+    steps = [event["step"] for event in events if event["event"] == "step"]
+    taken = seconds(state, events).values()
     total = mapping(plan.get("steps")).get("total")
-    spent = cost(state, plan, price)
+    spent = cost(state, plan, events, price)
     found = [
         ("task", recipe.get("task")),
         ("base model", short_name(model.get("name"))),
@@ -91,7 +92,7 @@ def facts(
         ("step", f"{steps[-1]} of {total}" if steps and total is not None else steps[-1] if steps else None),
         ("newest checkpoint", f"step {max(saved)}" if saved and state.get("status") not in TRAINED else None),
         ("device", device(plan)),
-        ("time", f"{sum(seconds) / 60:.1f} minutes" if seconds else None),
+        ("time", f"{sum(taken) / 60:.1f} minutes" if taken else None),
         ("cost", None if spent is None else f"{spent:.2f} at {price:g} an hour"),
         ("started", moment(state.get("started"))),
         ("last changed", moment(state.get("updated"))),
@@ -127,16 +128,25 @@ def _adapter(settings: Mapping[str, Any]) -> str | None:
     return None if settings.get("type") is None else f"{settings['type']}, rank {settings.get('rank')}"
 
 
-def cost(state: Mapping[str, Any], plan: Mapping[str, Any], price: float | None) -> float | None:
+def seconds(state: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """How long each stage took; of a training that goes on or was killed, what its steps took until now."""
+    found = {name: value for name, text in mapping(state.get("timings")).items() if (value := number(text)) is not None}
+    elapsed = sum(number(event.get("elapsed")) or 0.0 for event in events if event["event"] == "step")
+    return found | ({"train": max(elapsed, found.get("train", 0.0))} if elapsed else {})
+
+
+def cost(
+    state: Mapping[str, Any], plan: Mapping[str, Any], events: Sequence[Mapping[str, Any]], price: float | None
+) -> float | None:
     """What a run has cost until now at this price of a device, or of a machine without any, for an hour.
 
     All devices are paid for in every stage, also where one of them works.
     """
-    seconds = [value for value in map(number, mapping(state.get("timings")).values()) if value is not None]
-    if price is None or not seconds:
+    taken = seconds(state, events).values()
+    if price is None or not taken:
         return None
     devices = number(plan.get("nodes" if plan.get("device") == "cpu" else "processes")) or 1.0
-    return sum(seconds) / 3600 * devices * price
+    return sum(taken) / 3600 * devices * price
 
 
 def device(plan: Mapping[str, Any]) -> str | None:

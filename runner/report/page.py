@@ -63,7 +63,6 @@ def render(
 
     state, plan, scored = (files.object(name) for name in (runfile.NAME, "plan.json", "evaluation.json"))
     events = part("what was logged", lambda: list(files.events()), [])
-    steps = [event["step"] for event in events if event["event"] == "step"]
     saved = [int(path.name.removeprefix("step-")) for path in checkpoint.all_of(directory / "checkpoints")]
     settled = mapping(state.get("recipe")) or mapping(plan.get("recipe"))
     written = files.text("recipe.yaml")
@@ -73,7 +72,7 @@ def render(
         status=part("the state", lambda: ends.status(state), ""),
         sentence=part("the state", lambda: ends.sentence(state, scored, directory, at_work), ""),
         fault=part("what ended the run", lambda: ends.fault(state), ""),
-        facts=part("the facts", lambda: ends.facts(state, plan, steps, saved, price), []),
+        facts=part("the facts", lambda: ends.facts(state, plan, events, saved, price), []),
         url=_url(state),
         charts=part("the charts", lambda: curves.charts(events, plan), []),
         warnings=part("the warnings", lambda: curves.warnings(events), []),
