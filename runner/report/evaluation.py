@@ -6,6 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from markupsafe import Markup
@@ -15,6 +16,7 @@ from runner.report.figures import figure, intervals
 from runner.report.reading import Files, clean, mapping, number, short, visible
 
 MOST_SAMPLES = 50
+OPEN_SAMPLES = 5  # that are shown without being asked for
 MOST_WORDS = 400  # of an answer whose differences are marked: what it takes grows with their square
 LONGEST = 4000  # characters of a text
 VERDICTS = ("better", "worse", "within noise")
@@ -61,7 +63,7 @@ def _sample(sample: Mapping[str, Any]) -> dict[str, Any]:
     marked = (base, adapter)
     if base is not None and adapter is not None:
         marked = differences(base, adapter) or marked
-    place = f"{sample['file']}:{sample['line']}" if "file" in sample and "line" in sample else ""
+    place = f"{PurePath(str(sample['file'])).name}:{sample['line']}" if "file" in sample and "line" in sample else ""
     answers = [
         {
             "name": title,

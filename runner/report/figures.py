@@ -123,10 +123,12 @@ def _scale(low: float, high: float, room: bool = False) -> _Scale:
 
 
 def _axes(across: _Scale, up: _Scale, x: str) -> Iterator[Markup]:
-    for value in up.ticks():
+    marks = list(up.ticks())
+    alike = len({figure(value) for value in marks}) < len(marks)
+    for value in marks:
         y = up.place(value, BOTTOM, TOP)
         yield _element("line", "grid", x1=LEFT, x2=RIGHT, y1=y, y2=y)
-        yield _text(figure(value), LEFT - 6, y + 4, "end")
+        yield _text(f"{value:.7g}" if alike else figure(value), LEFT - 6, y + 4, "end")
     whole = [value for value in across.ticks() if value == round(value) or across.high - across.low < TICKS]
     for value in whole:
         yield _text(figure(value), across.place(value, LEFT, RIGHT), BOTTOM + 16, "middle")

@@ -33,6 +33,19 @@ const showCompletions = () => {
     if (kind) made.className = kind;
     return made;
   };
+  // What all prompts begin with, such as a system turn, says nothing of one of them.
+  const alike = () => {
+    if (prompts.length < 2) return 0;
+    let end = prompts[0].text.length;
+    for (const { text } of prompts) {
+      let same = 0;
+      while (same < end && text[same] === prompts[0].text[same]) same++;
+      end = same;
+    }
+    return prompts[0].text.lastIndexOf("\n", end - 1) + 1;
+  };
+  const begin = alike();
+  const told = (prompt) => shortened(begin ? `…${prompt.text.slice(begin)}` : prompt.text);
   const shortened = (text) => (text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text);
 
   // A table whose rows come by the page, sorted by the column whose head was pressed last. A column has a name, a value
@@ -138,7 +151,7 @@ const showCompletions = () => {
       cell: (prompt) => {
         const cell = element("th");
         cell.scope = "row";
-        const button = element("button", shortened(prompt.text) || "(empty)");
+        const button = element("button", told(prompt) || "(empty)");
         button.type = "button";
         button.dir = "auto";
         button.addEventListener("click", () => choose(prompt, cell.parentElement));

@@ -78,6 +78,7 @@ def render(
         warnings=part("the warnings", lambda: curves.warnings(events), []),
         scores=part("the scores", lambda: evaluation.scores(scored), []),
         not_measured=[str(name) for name in _list(scored.get("not_measured"))],
+        open_samples=evaluation.OPEN_SAMPLES,
         samples=part("the samples", lambda: evaluation.samples(files), ([], 0)),
         ledger=part(
             "the ledger", lambda: data.ledger(ledger) if (ledger := files.object("ledger.json")) else None, None
