@@ -142,6 +142,17 @@ def test_completions_are_there_whole(tmp_path: Path) -> None:
     assert data["rows"][23] == [5, 3, 2 / 7, 0.5, 12, False, [2 / 7, None], "answer 23", ""]
 
 
+def test_of_a_long_prompt_the_end_is_seen_first(tmp_path: Path) -> None:
+    directory = a_run(tmp_path)
+    begins = "tools and more tools\n" * 90
+    lines(directory / "samples.jsonl", [SAMPLE | {"prompt": f"{begins}what is it?", "base": " \n", "adapter": ""}])
+    text = page.render(directory, {})
+    sound(text)
+    begun, shown_at_once = re.findall(r'<pre dir="auto">([^<]*)</pre>', text.split('id="samples"')[1])[:2]
+    assert begun + shown_at_once == f"{begins}what is it?" and begun.endswith("tools\n") and len(shown_at_once) < 520
+    assert '<p class="note">nothing but white space</p>' in text and '<p class="note">nothing</p>' in text
+
+
 def test_differences_are_marked() -> None:
     assert evaluation.differences("it is <Lyon>", "it was Paris, too") == (
         "it <del>is</del> <del>&lt;Lyon&gt;</del>",

@@ -19,6 +19,7 @@ MOST_SAMPLES = 50
 OPEN_SAMPLES = 5  # that are shown without being asked for
 MOST_WORDS = 400  # of an answer whose differences are marked: what it takes grows with their square
 LONGEST = 4000  # characters of a text
+LONG_PROMPT, SHOWN_OF_PROMPT = 1000, 500  # characters
 VERDICTS = ("better", "worse", "within noise")
 
 
@@ -63,25 +64,36 @@ def _sample(sample: Mapping[str, Any]) -> dict[str, Any]:
     marked = (base, adapter)
     if base is not None and adapter is not None:
         marked = differences(base, adapter) or marked
+    cut = _cut(texts.get("prompt", ""))
     place = f"{PurePath(str(sample['file'])).name}:{sample['line']}" if "file" in sample and "line" in sample else ""
     answers = [
         {
             "name": title,
             "text": text,
+            "empty": "" if texts[which].strip() else "nothing but white space" if texts[which] else "nothing",
             "scores": [(name, figure(number(value))) for name, value in mapping(sample.get(f"{which}_scores")).items()],
             "calls": _calls(sample.get(f"{which}_calls")),
         }
         for which, title, text in zip(("base", "adapter"), ("base model", "adapter"), marked, strict=True)
         if text is not None
     ]
-    wanted = _json(sample["calls"]) if "calls" in sample else None
+    wanted = _json_or_none(sample["calls"]) if "calls" in sample else None
     return {
         "place": place,
-        "prompt": texts.get("prompt", ""),
+        "begins": texts.get("prompt", "")[:cut],
+        "prompt": texts.get("prompt", "")[cut:],
         "wanted": texts.get("answer"),
         "calls": wanted,
         "answers": answers,
     }
+
+
+def _cut(prompt: str) -> int:
+    """How much of a long prompt is put away, so that the question is seen that stands at its end."""
+    if len(prompt) <= LONG_PROMPT:
+        return 0
+    start = len(prompt) - SHOWN_OF_PROMPT
+    return prompt.find("\n", start, len(prompt) - SHOWN_OF_PROMPT // 4) + 1 or start
 
 
 def differences(before: str, after: str) -> tuple[Markup, Markup] | None:
@@ -107,7 +119,11 @@ def _words(text: str) -> list[str]:
 def _calls(found: Any) -> dict[str, str] | None:
     if not isinstance(found, dict):
         return None
-    return {"read": _json(found.get("read", [])), "fault": str(found.get("fault") or "")}
+    return {"read": _json_or_none(found.get("read", [])), "fault": str(found.get("fault") or "")}
+
+
+def _json_or_none(calls: Any) -> str:
+    return _json(calls) if calls else "none"
 
 
 def _json(value: Any) -> str:
