@@ -69,7 +69,7 @@ def test_what_makes_runs_hard_to_compare_is_said(tmp_path: Path) -> None:
     said = "\n".join(found.remarks)
     assert "the tasks differ (`sft` of `one`, `new`; `grpo` of `other`)" in said
     assert "`other` and `one` are of different data" in said
-    assert "`new.jsonl` is of `other` alone, `rows.jsonl` of `one`" in said
+    assert "`other` alone has `new.jsonl`, `one` alone `rows.jsonl`" in said
     assert "the data is not known yet of `new`" in said
     assert compared(one, another(tmp_path, "same")).remarks == []
 

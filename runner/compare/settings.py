@@ -59,7 +59,7 @@ def remarks(runs: Sequence[Run]) -> list[str]:
             ours, others = _files(runs[0], hashes), _files(run, data[0])
             found.append(
                 f"`{run.label}` and `{runs[0].label}` are of different data, by the hashes of their files: "
-                f"{others or 'nothing'} is of `{run.label}` alone, {ours or 'nothing'} of `{runs[0].label}`"
+                f"`{run.label}` alone has {others or 'none'}, `{runs[0].label}` alone {ours or 'none'}"
             )
     return found
 
