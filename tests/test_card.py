@@ -220,6 +220,12 @@ def test_no_name_is_more_than_a_word_of_a_command(tmp_path: Path, name: str) -> 
             assert not any("touch" in word and name not in word for word in words)
 
 
+def test_of_many_files_few_are_listed(tmp_path: Path) -> None:
+    sources = tuple(Source(f"/data/{number}.txt", "training", 1, 1, None, Licence()) for number in range(500))
+    body = written(tmp_path, sources=sources)[1]
+    assert "480 more files are not listed." in body and body.count("| data | unknown |") == 20
+
+
 def test_limits_are_those_that_are_known(tmp_path: Path) -> None:
     scores = {
         "loss": Score(2.0, 3.0, 9, (0.5, 1.5), "worse"),

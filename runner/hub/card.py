@@ -22,6 +22,7 @@ from runner.hub.licences import Licence
 from runner.hub.markdown import Words, code, fenced, plain, public, table
 from runner.hub.redaction import redact
 
+MOST_SOURCES = 20  # that are listed
 NOT_TOLD = Words("not told")
 VERDICTS = {"better": "better than its base model in", "worse": "worse in", "within noise": "within noise of it in"}
 METRIC_NAMES = {
@@ -158,11 +159,13 @@ def _scores(facts: Facts) -> list[str]:
 
 def _data(facts: Facts) -> list[str]:
     rows = []
-    for each in facts.sources:
+    for each in facts.sources[:MOST_SOURCES]:
         known = (NOT_TOLD if value is None else value for value in (each.read, each.kept, each.digest))
         rows.append((each.name, Words(each.use), *known))
     what = "What it was trained on and scored by. Rows that were not kept could not be read, or did not fit."
-    return ["## Data", what, table(("data", "used for", "rows", "kept", "SHA-256"), rows)] if rows else []
+    more = len(facts.sources) - len(rows)
+    left_out = f"{more} more files are not listed." if more else ""
+    return ["## Data", what, table(("data", "used for", "rows", "kept", "SHA-256"), rows), left_out] if rows else []
 
 
 def _limits(facts: Facts) -> Iterator[str]:
@@ -176,7 +179,7 @@ def _limits(facts: Facts) -> Iterator[str]:
         if names := [plain(_named(name)) for name, score in facts.scores.items() if score.verdict == verdict]:
             yield f"{sentence} {', '.join(names)}."
     if facts.overlap:
-        yield f"{facts.overlap} held-out rows were trained on as well, word for word: its scores are better for it."
+        yield f"{facts.overlap} held-out rows were trained on as well, word for word: its scores may be better for it."
     if facts.longest:
         yield f"The longest row of training has {facts.longest} tokens: beyond that it is untried."
     if facts.quantization != "none":
@@ -195,7 +198,7 @@ def _limits(facts: Facts) -> Iterator[str]:
 
 def _licences(facts: Facts) -> list[str]:
     rows = [(base_name(facts), Words("base model"), *_told(facts.base_licence))]
-    rows += [(each.name, Words("data"), *_told(each.licence)) for each in facts.sources]
+    rows += [(each.name, Words("data"), *_told(each.licence)) for each in facts.sources[:MOST_SOURCES]]
     chosen = (
         "No licence is named for what was trained here. Whoever publishes it chooses one that those above allow, and "
         "finds out the ones that are unknown."
