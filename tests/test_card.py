@@ -19,10 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_model import MODEL
 
-from runner.hub import card, licences
+from runner.hub import card, licences, result_card
 from runner.hub.facts import Facts, Score, Source
 from runner.hub.licences import Licence
 from runner.hub.redaction import MASK, redact
+from runner.reading import check
 
 RECIPE = "task: sft  # the task\nmodel: {name: HuggingFaceTB/SmolLM2-135M-Instruct}\ndataset: {train: rows.jsonl}\n"
 FACTS = Facts(
@@ -218,6 +219,27 @@ def test_no_name_is_more_than_a_word_of_a_command(tmp_path: Path, name: str) -> 
             asked = [json.loads(word)["model"] for word in words if word.startswith("{")]
             assert asked == [name] or any(name in word for word in words)
             assert not any("touch" in word and name not in word for word in words)
+
+
+def test_files_and_hub_ids_are_told_apart_wherever_the_run_was_started(here: Path) -> None:
+    settings = check.bare("sft", "owner/model").dataset
+    (source,) = settings.train
+    Path("data").mkdir()
+    Path("data/README.md").write_text(CARD.format("mit"))
+    ledger = {
+        "files": [{"file": name, "read": 3, "kept": 2} for name in ("data/train.jsonl", "data/e1.jsonl", "ann/rows")]
+    }
+    prepared = {"data": {"data/train.jsonl": "ab", "ann/rows": "cd"}, "evaluation": {"rows": 2}}
+    train = (replace(source, path=str(here / "data/train.jsonl")), replace(source, path="ann/rows"))
+    apart = replace(settings, train=train, evaluation=(replace(source, path=str(here / "data/e*.jsonl")),))
+    found = list(result_card._sources(apart, ledger, prepared))
+    assert [(each.name, each.use, each.digest, each.licence.name) for each in found] == [
+        (str(here / "data/train.jsonl"), "training", "ab", "mit"),
+        (str(here / "data/e1.jsonl"), "scores", None, "mit"),
+        ("ann/rows", "training", "cd", None),
+    ]
+    share = list(result_card._sources(replace(settings, train=train, evaluation=()), ledger, prepared))
+    assert {each.use for each in share} == {"training, and a share for scores"}
 
 
 def test_of_many_files_few_are_listed(tmp_path: Path) -> None:

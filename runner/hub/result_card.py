@@ -72,14 +72,16 @@ def write(plan: Plan, directory: Path, environment: Mapping[str, str]) -> None:
 
 
 def _sources(settings: Dataset, ledger: Mapping[str, Any], prepared: Mapping[str, Any]) -> Iterator[Source]:
-    """What was read, in the order of its reading."""
+    """What was read, in the order of its reading. Files are named as they were shown: from the working directory."""
     digests, rows_held_out = prepared["data"], prepared["evaluation"]["rows"]
     counts = {str(each["file"]): each for each in ledger.get("files") or ()}
+    named = {source.path for source in (*settings.train, *settings.evaluation)}
     held_out = [source.path for source in settings.evaluation]
     for name in counts or digests:
-        apart = any(fnmatch.fnmatchcase(name, path) or name.startswith(f"{path}{os.sep}") for path in held_out)
+        place = name if name in named else os.path.abspath(name)  # a Hub id is no path
+        apart = any(fnmatch.fnmatchcase(place, path) or place.startswith(f"{path}{os.sep}") for path in held_out)
         yield Source(
-            name=name,
+            name=place,
             use="scores"
             if apart
             else "training"
@@ -88,7 +90,7 @@ def _sources(settings: Dataset, ledger: Mapping[str, Any], prepared: Mapping[str
             read=counts.get(name, {}).get("read"),
             kept=counts.get(name, {}).get("kept"),
             digest=digests.get(name),
-            licence=licences.of_data(name),
+            licence=licences.of_data(place),
         )
 
 
