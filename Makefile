@@ -13,7 +13,7 @@ INSTALL := $(PIP) install --quiet --quiet --no-deps
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup model demo test test-gpu test-slurm image test-image lint format lock schema clean
+.PHONY: help setup model demo test test-gpu test-slurm test-chaos image test-image lint format lock schema clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -59,6 +59,9 @@ test-gpu: .venv/installed $(MODEL) ## Run the tests that need an NVIDIA GPU
 test-slurm: .venv/installed $(MODEL) ## Start a SLURM of two nodes here, and run jobs to every kind of end (root; twenty minutes and more)
 	tests/slurm/cluster.sh install
 	$(BIN)/pytest tests/slurm
+
+test-chaos: .venv/installed $(MODEL) ## Hit runs at random moments, thirty times each, and try every way to resume (an hour)
+	TUNESMITH_BLOWS=30 TUNESMITH_TRY_ALL=1 $(BIN)/pytest tests/test_chaos.py tests/test_resumed.py
 
 image: ## Build the container image with docker, podman or buildah
 	image/build.sh

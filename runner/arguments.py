@@ -37,6 +37,9 @@ def parser() -> argparse.ArgumentParser:
 
     train = _with_recipe(verbs.add_parser("train", help="train, evaluate, and push the adapter"))
     train.add_argument("--time-limit", metavar="TIME", help="stop with a checkpoint before so long: `3h30m`")
+    train.add_argument(
+        "--allow-change", action="append", default=[], metavar="KEY", help="go on though this setting has changed"
+    )
     train.add_argument("--nodes", type=int, metavar="N", help="how many machines train together")
     train.add_argument("--node-rank", type=int, metavar="N", help="which of them this one is, from 0")
     train.add_argument("--rendezvous", metavar="HOST:PORT", help="where node 0 listens, the same on all nodes")

@@ -8,23 +8,33 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from runner import runfile
-from runner.errors import Problem, RunError, listed
+from runner import changes, runfile
+from runner.errors import Place, Problem, RunError
 from runner.plan import Plan
 from runner.recipe import Grpo
 
+MIB = 1024**2
+SIZE_VARIES = 1.02  # how much larger than the one before it a checkpoint may be: its log grows
 MANIFEST = "manifest.json"
 CHOSEN = "chosen.json"
 TRAINER_STATE = "trainer_state.json"  # as transformers calls it
+# Settings of the training that do not change what is learned up to a step, or are among the others in another form.
+WITHOUT_EFFECT = (
+    "log_every", "early_stopping", "checkpoints", "epochs", "max_steps", "evaluate_every", "non_finite",
+    "stall_timeout",
+)  # fmt: skip
 UNFINISHED = "checkpoint-"  # how the name of a folder begins that is not published, as transformers has it
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,7 @@ def settings(plan: Plan, data: str) -> dict[str, Any]:
     recipe = plan.recipe
     name, laid_over = Path(recipe.model.name), recipe.deepspeed.config
     training = asdict(recipe.training)
-    for key in ("log_every", "early_stopping", "checkpoints", "epochs", "max_steps", "evaluate_every"):
+    for key in WITHOUT_EFFECT:
         del training[key]
     stopping = recipe.training.early_stopping
     if stopping is not None and stopping.metric != "loss":  # the best value so far is one of this metric
@@ -148,24 +158,21 @@ def all_of(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
-def newest(folder: Path, wanted: Mapping[str, Any]) -> tuple[Path, Manifest] | None:
-    """The newest sound checkpoint to go on from; None where there is none.
+def newest(
+    folder: Path, wanted: Mapping[str, Any], allowed: Sequence[str], damaged: list[Path]
+) -> tuple[Path, Manifest] | None:
+    """The newest sound checkpoint to go on from; None where there is none. Newer ones are added to `damaged`.
 
-    Raises RunError where it belongs to a run with other settings: going on would give a mixture of two runs, and
-    DeepSpeed's own message for it is a failed assertion.
+    Raises RunError where it belongs to a run with other settings than `wanted`, but for those that are allowed to
+    differ: going on would give a mixture of two runs, and DeepSpeed's own message for it is a failed assertion.
     """
     for path in reversed(all_of(folder)):
         manifest = read(path)
         if manifest is None:
+            damaged.append(path)
             continue
         changed = differences(manifest.settings, wanted)
-        if changed:
-            raise RunError(
-                Problem(
-                    f"`{path}` belongs to a run with other settings: {listed(changed)}",
-                    hint="give this run another `name`, or delete its output directory to start again",
-                )
-            )
+        changes.judge(f"`{path}` belongs to a run with other settings", changed, allowed)
         return path, manifest
     return None
 
@@ -212,11 +219,47 @@ def discard_unfinished(folder: Path) -> None:
 
     An unsound one counts among the newest, and would have sound ones deleted in its place.
     """
-    for path in folder.glob(f"{UNFINISHED}*"):
-        shutil.rmtree(path)
+    discard_unwritten(folder)
     for path in all_of(folder):
         if read(path) is None:
             shutil.rmtree(path)
+
+
+def discard_unwritten(folder: Path) -> None:
+    """Throw away what writes have left that did not come to their end."""
+    for path in folder.glob(f"{UNFINISHED}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def make_room(folder: Path, estimate: int, best_step: int | None) -> None:
+    """Delete the oldest checkpoints until there is room for another one: as large as the newest, or as an estimate.
+
+    The newest stays whatever happens, and the best one. Raises RunError where that is not enough.
+    """
+    there = all_of(folder)
+    needed = int(_size(there[-1]) * SIZE_VARIES) if there else estimate
+    for path in there[:-1]:
+        if shutil.disk_usage(folder).free >= needed:
+            return
+        if path.name != f"step-{best_step}":
+            logger.warning("the disk is full: `%s` makes room for the next checkpoint", path)
+            shutil.rmtree(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        kept = f"; `{there[-1]}` is kept" if there else ""
+        raise RunError(
+            Problem(
+                f"a checkpoint takes {needed / MIB:,.0f} MiB, and the disk has {free / MIB:,.0f} MiB left{kept}",
+                Place(str(folder)),
+                "free some space, or set `output.directory` to a folder on another disk, and run it again",
+            )
+        )
+
+
+def _size(folder: Path) -> int:
+    """The bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def keep(folder: Path, newest_ones: int, best_step: int | None) -> None:

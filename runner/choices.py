@@ -173,6 +173,13 @@ def check_optimizer_precision(settings: recipe.Recipe, precision: str) -> None:
         )
 
 
+def check_skipping(settings: recipe.Recipe, precision: str, stage: int) -> None:
+    """Raises `Conflict` where a step would be taken though its gradient is not a number."""
+    if settings.training.non_finite == "skip" and (precision, stage) == ("float32", 0):
+        message = "at ZeRO stage 0 in float32 no step can be passed over"
+        raise Conflict(message, ("training", "non_finite"), "set `deepspeed.zero_stage: 1`, or `non_finite: stop`")
+
+
 def attention(
     settings: recipe.Recipe, machine: Machine, used: tuple[Device, ...], precision: str, rows: Rows | None
 ) -> Choice:

@@ -173,9 +173,10 @@ def _check_rewards(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from runner import job_summary, nodes, show, supervise, time_limit
+    from runner import changes, job_summary, nodes, show, supervise, time_limit
 
     directory = None
+    changes.check(options.allow_change)
     limit = time_limit.find(options.time_limit, os.environ)
     among = nodes.find(options.nodes, options.node_rank, options.rendezvous, os.environ)
     try:
@@ -184,7 +185,7 @@ def _train(options: argparse.Namespace) -> int:
         console = _console()
         for text in options.set:
             console.print(f"set on the command line: {text}", soft_wrap=True)
-        code = supervise.train(recipe, places, show.Watcher(console), among, limit)
+        code = supervise.train(recipe, places, show.Watcher(console), among, limit, tuple(options.allow_change))
         if among.rank:
             return code
         show.result(directory, console)

@@ -93,6 +93,10 @@ class Crashed(RunError):
     """A process ended without a word of its own."""
 
 
+class Stalled(RunError):
+    """Processes were ended, since none of them got on any more."""
+
+
 class Halted(RunError):
     """Processes were ended, since another node could not go on."""
 

@@ -43,8 +43,9 @@ from runner.reading.source import Source
 from runner.recipe import Recipe
 from runner.rewards import confinement
 from runner.show import Watcher
+from runner.signals import Signals
 from runner.subject import Named
-from runner.workers import Signals, Stage
+from runner.workers import Stage
 
 SETTINGS = "evaluating.json"
 RESULTS = ("evaluation.json", "samples.jsonl", "losses.jsonl", rollouts.REWARDS)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 DESCRIPTOR = "TUNESMITH_EVENTS"  # environment variable with the number of the pipe's file descriptor
-KEPT = ("step", "evaluation")
+KEPT = ("step", "evaluation", "skipped")
 
 
 class Teller:

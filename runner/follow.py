@@ -18,7 +18,8 @@ from runner.link import Message, Peer
 from runner.nodes import Nodes
 from runner.recipe import Recipe
 from runner.rewards import confinement
-from runner.workers import Signals, Stage, World
+from runner.signals import Signals, stop
+from runner.workers import Stage, World
 
 SHARED_WITHIN = 60.0  # seconds in which a file system shows on one node what another has written
 
@@ -131,7 +132,7 @@ def _obey(order: Message, recipe: Recipe, follower: Follower, say: Callable[[str
         say(f"node {rank}: works in {directory}")
     elif order["say"] == "fetch":
         see(directory, order["sums"])
-        with follower.signals.ending(workers.stop):
+        with follower.signals.ending(stop):
             fetch.model(recipe.model)
         if recipe.model.name.endswith(".gguf"):  # once here, and not in every process that trains
             apart = World(follower.nodes.count, rank, "127.0.0.1", workers.free_port())
@@ -144,7 +145,8 @@ def _obey(order: Message, recipe: Recipe, follower: Follower, say: Callable[[str
         here = plan.processes_here
         say(f"node {rank}: training with {here} of {plan.processes} processes; they write to {directory / 'logs'}")
         world = World(plan.processes, rank * here, follower.nodes.host, int(order["port"]))
-        workers.run(Stage("train", here, device, directory, world), follower.signals, _nothing, follower.halted.is_set)
+        stage = Stage("train", here, device, directory, world, plan.recipe.training.stall_timeout)
+        workers.run(stage, follower.signals, _nothing, follower.halted.is_set)
     else:
         raise RunError(Problem(f"node 0 wants `{order['say']}`, which this version does not know"))
 

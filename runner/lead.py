@@ -19,7 +19,8 @@ from runner import checkpoint, errors, link
 from runner.errors import DONE, FAILED, Crashed, Halted, Interrupted, OutOfMemory, Problem, RunError, UserError, listed
 from runner.link import Message, Peer
 from runner.nodes import OPTIONS, RENDEZVOUS, Nodes
-from runner.workers import GRACE, Signals
+from runner.signals import Signals
+from runner.workers import GRACE
 
 SAVING = 600.0  # seconds within which the others have ended a training that ended here
 LOST_HINT = "look at its output and its machine; the same command goes on from the newest checkpoint"

@@ -15,6 +15,7 @@ VLLM_SHARE = 0.3  # that vLLM takes where it samples: its own weights, and what 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 QUANTIZED_BYTES = {"int8": 1.05, "nf4": 0.56}  # a weight, with its share of the scales
 OPTIMIZER_STATES = {"sgd": 0, "rmsprop": 1, "adagrad": 1, "adafactor": 1, "lion_32bit": 1, "lomo": 0}
+BESIDE = 16 * 1024**2  # bytes of a checkpoint for a tokenizer, the state of a run, and names
 LOGIT_CHUNK = 1024  # learned tokens whose logits are held at a time
 NORM_AND_ROPE = 8  # vectors of the hidden size that a layer keeps for its backward pass, beside its matrices'
 
@@ -73,6 +74,16 @@ def estimate(architecture: Architecture, load: Load) -> Memory:
         activations=int(load.tokens * activation_bytes(architecture, load)),
         logits=int(min(load.tokens, LOGIT_CHUNK) * architecture.vocabulary * (width + 2 * 4)),
     )
+
+
+def checkpoint(load: Load) -> int:
+    """The bytes of a checkpoint on the disk: what is trained, once for the adapter and once for DeepSpeed, and the
+    optimizer's state of all processes. The frozen weights are not in it."""
+    width = BYTES[load.precision]
+    states = 4 * OPTIMIZER_STATES.get(load.optimizer, 2)
+    copies = 4 if load.zero_stage or width < 4 else 0  # float32 copies that DeepSpeed steps on
+    whole = width if load.zero_stage < 3 else 0
+    return load.trainable * (width + whole + states + copies) + BESIDE
 
 
 def activation_bytes(architecture: Architecture, load: Load) -> float:

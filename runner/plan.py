@@ -41,11 +41,19 @@ class Plan:
     rows: Rows | None
     steps: steps.Steps | None
     memory: Memory | None
+    checkpoint: int | None  # bytes on the disk
+    allowed: tuple[str, ...] = ()  # settings that may be others than those of the checkpoint which a run goes on from
 
     @property
     def processes_here(self) -> int:
         """How many of the processes each node starts."""
         return self.processes // self.nodes
+
+    @property
+    def checkpoints(self) -> int:
+        """How many checkpoints there are at once at most: those that stay, the best one, and one that is written."""
+        evaluates = self.steps is not None and self.steps.evaluate_every is not None
+        return self.recipe.training.checkpoints.keep + int(evaluates) + 1
 
 
 def make(
@@ -99,6 +107,7 @@ def make(
 
     zero_stage = choices.zero_stage(settings, processes, quantization, fits)
     stage = int(zero_stage.value)
+    choices.check_skipping(settings, str(precision.value), stage)
     asked = settings.training.micro_batch_size or 1
     checkpointing = choices.gradient_checkpointing(settings, architecture, lambda: fits(asked, stage, False))
     batch = choices.batch(
@@ -138,6 +147,7 @@ def make(
         rows=rows,
         steps=steps.count(settings.training, rows.train, _evaluated(settings, rows), settings.grpo) if rows else None,
         memory=estimate,
+        checkpoint=memory.checkpoint(load(batch.micro, stage, bool(checkpointing.value))) if architecture else None,
     )
 
 

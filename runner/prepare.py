@@ -159,6 +159,8 @@ def _table(encoded: Encoded) -> datasets.Dataset:
         "labels": [row.labels for row in rows],
         "length": [len(row.ids) for row in rows],
         "learned": [row.learned for row in rows],
+        "file": [row.place.file for row in rows],
+        "line": [row.place.line for row in rows],
     }
     if encoded.asked:
         # The model's loss on its prompts is what an adapter is known by when it is read back; nobody learns from it.
@@ -166,7 +168,6 @@ def _table(encoded: Encoded) -> datasets.Dataset:
         asked = encoded.asked
         columns |= {"prompt": [each.text for each in asked], "asked": [each.prompt for each in asked]}
         columns |= {"columns": [each.columns for each in asked]}
-        columns |= {"file": [row.place.file for row in rows], "line": [row.place.line for row in rows]}
     return datasets.Dataset.from_dict(columns)
 
 

@@ -92,6 +92,8 @@ class Training:
     evaluate_every: int | None  # optimiser steps; None: chosen by the plan
     early_stopping: EarlyStopping | None
     checkpoints: Checkpoints
+    non_finite: str  # stop | skip: what a step is met with whose loss or gradient is not a number
+    stall_timeout: float | None  # minutes for which no process need get on; None: for ever
 
 
 @dataclass(frozen=True)

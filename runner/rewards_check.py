@@ -31,8 +31,9 @@ from runner.rewards import confinement, signature
 from runner.rewards.contract import Scores
 from runner.rewards.pool import Pool
 from runner.show import SECONDS_BETWEEN_LINES, Watcher
+from runner.signals import FORWARDED, Signals
 from runner.spread import Report
-from runner.workers import Signals, Stage
+from runner.workers import Stage
 
 FOLDER = "rewards-check"  # below the run's directory
 PRINTED = 3  # of a reward, that are kept for the report
@@ -207,7 +208,7 @@ def _stages(plan: Plan, prompts: int, signals: Signals, watcher: Watcher) -> lis
 @contextmanager
 def _signals() -> Iterator[Signals]:
     """Signals go to the workers while there are some; afterwards they end this process, and its rewards with it."""
-    before = {number: signal.getsignal(number) for number in workers.FORWARDED}
+    before = {number: signal.getsignal(number) for number in FORWARDED}
     try:
         yield Signals()
     finally:

@@ -6,17 +6,19 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from runner import machine
+from runner import machine, pulse
 from runner.recipe import Guard, Recipe, Reward
 from runner.rewards import packages
 from runner.rewards.contract import Batch, Scores, Settings
 from runner.rewards.pool import Pool
 
 GIB = 1024**3
+BETWEEN_BEATS = 5.0  # seconds
 WATCHED = 10  # reports of a run that a warning goes by
 Tell = Callable[[dict[str, Any]], None]
 
@@ -61,6 +63,8 @@ class Judge:
     def scores(self) -> Scores:
         """The scores of the batch that was begun, once they are there. Raises as `Pool.score` does."""
         assert self._begun is not None
+        while not futures.wait([self._begun], BETWEEN_BEATS).done:
+            pulse.beat()  # each call has a time limit of its own, so the pool gets on
         return self._begun.result()
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from runner.choices import Choice
-from runner.errors import printable
+from runner.errors import listed, printable
 from runner.plan import Plan
 from runner.recipe import Recipe
 from runner.scores.metrics import LOWER_IS_BETTER, needs_answers
@@ -26,6 +26,7 @@ MIB, GIB = 1024**2, 1024**3
 SECONDS_BETWEEN_LINES = 10.0
 SHOWN_SAMPLES = 3
 LONGEST_SHOWN = 300  # characters of a sample's text
+MOST_NAMED = 4  # rows of a step that was passed over; all are in `metrics.jsonl`
 SMOOTHING = 8  # steps that the shown speed looks back over
 
 
@@ -70,6 +71,10 @@ def plan(settled: Plan, console: Console) -> None:
         if steps.evaluate_every:
             _row(console, "evaluation every", f"{steps.evaluate_every} steps", _cost_of_evaluation(recipe))
         _row(console, "checkpoint every", f"{steps.checkpoint_every} steps")
+    if settled.checkpoint is not None:
+        together = _bytes(settled.checkpoint * settled.checkpoints)
+        of_all = f"up to {settled.checkpoints} at a time take {together} of the disk"
+        _row(console, "checkpoint size", _bytes(settled.checkpoint), of_all)
     _section(console, "adapter")
     adapter = recipe.adapter
     shape = f"rank {adapter.rank}, alpha {adapter.alpha:g}, dropout {adapter.dropout:g}"
@@ -188,6 +193,16 @@ class Watcher:
         elif step == self.total or time.monotonic() - self.shown_at >= SECONDS_BETWEEN_LINES:
             self.shown_at = time.monotonic()
             self.say(f"step {step}/{self.total}  epoch {event['epoch']:.2f}  {facts}")
+
+    def _on_stopping(self, event: Mapping[str, Any]) -> None:
+        self.say(f"{event['reason']}: a checkpoint is saved first; the same signal again ends the run at once")
+
+    def _on_damaged(self, event: Mapping[str, Any]) -> None:
+        self.say(f"warning: the checkpoint `{event['path']}` is damaged, and is passed over")
+
+    def _on_skipped(self, event: Mapping[str, Any]) -> None:
+        rows = listed(event["rows"][:MOST_NAMED])
+        self.say(f"warning: step {event['step']} was passed over, since its {event['what']} is not a number: {rows}")
 
     def _on_evaluation(self, event: Mapping[str, Any]) -> None:
         found = [f"loss {event['evaluation_loss']:.4f}"] if "evaluation_loss" in event else []

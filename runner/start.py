@@ -1,7 +1,7 @@
 """The command: listens for signals before anything is imported, then runs the command line.
 
 Process 1 of a container takes no notice of a signal that it has no handler for: it would be killed when patience ends.
-From the start of a run on, `workers.Signals` has the signals.
+From the start of a run on, `signals.Signals` has the signals.
 """
 
 import os

@@ -6,11 +6,8 @@ end goes on from there, or says that nothing is left to do.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
-import platform
-import subprocess
 import sys
 import threading
 import time
@@ -20,9 +17,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-import runner
 from runner import (
     architecture,
+    changes,
     checkpoint,
     continued,
     errors,
@@ -30,6 +27,7 @@ from runner import (
     follow,
     machine,
     planfile,
+    provenance,
     remedies,
     runfile,
     scoring,
@@ -50,9 +48,7 @@ from runner.errors import (
     Problem,
     PushError,
     RecipeError,
-    RunError,
     UserError,
-    listed,
 )
 from runner.holding import alone
 from runner.hub import repository, result_card
@@ -64,12 +60,12 @@ from runner.recipe import Hub, Recipe
 from runner.report import page
 from runner.rewards import confinement
 from runner.show import Watcher
+from runner.signals import Signals, stop
 from runner.time_limit import Limit, Pace
-from runner.workers import Signals, Stage, World, stop
+from runner.workers import Stage, World
 
 ENDING = 300.0  # seconds that an earlier start of a job may still hold its directory
 TRAINED = ("done", "pushing", "not_pushed")  # what `run.json` says of a run that only has to be pushed, if anything
-PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed", "accelerate", "datasets", "huggingface-hub")
 
 
 def settle(recipe: Recipe, places: Source, where: machine.Machine, rows: Rows | None) -> Plan:
@@ -87,15 +83,22 @@ def settle(recipe: Recipe, places: Source, where: machine.Machine, rows: Rows | 
 
 
 def train(
-    recipe: Recipe, places: Source, watcher: Watcher, nodes: Nodes | None = None, limit: Limit | None = None
+    recipe: Recipe,
+    places: Source,
+    watcher: Watcher,
+    nodes: Nodes | None = None,
+    limit: Limit | None = None,
+    allowed: tuple[str, ...] = (),
 ) -> int:
     """Carry a recipe out, from wherever an earlier run of it ended. Raises UserError with its own exit code.
+
+    `allowed` names settings that may have changed since then.
 
     On a node that is not the first of several, its share of the training is done, and all else waited for.
     """
     nodes = nodes or Nodes()
     facts = {
-        "versions": _versions(),
+        "versions": provenance.versions(),
         "recipe": _comparable(asdict(recipe)) | {"output": recipe.output.directory},
         "devices": [[device.name, device.memory] for device in machine.here().devices],
     }
@@ -104,7 +107,7 @@ def train(
     signals = Signals()
     with Lead(nodes, facts, signals, watcher.say) as lead:
         lead.gather()
-        return _train(recipe, places, watcher, Session(signals, lead, nodes, limit))
+        return _train(recipe, places, watcher, Session(signals, lead, nodes, limit, allowed))
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ class Session:
     lead: Lead
     nodes: Nodes
     limit: Limit | None
+    allowed: tuple[str, ...] = ()
     pace: Pace = field(default_factory=Pace)
 
     def machine(self) -> machine.Machine:
@@ -149,7 +153,8 @@ def _train(recipe: Recipe, places: Source, watcher: Watcher, session: Session) -
     patience = ENDING if os.environ.get("SLURM_RESTART_COUNT") else 0.0
     with alone(directory, patience=patience), ExitStack() as stack:
         before = runfile.read(directory)
-        _check_same(before, plan.recipe, directory)
+        if _has_changed(before, plan.recipe, directory, session.allowed):
+            before = {**before, "status": "training"}
         target = asdict(recipe.output.hub) if recipe.output.hub else None
         if before.get("status") == "done" and target in (None, before.get("pushed_to")):
             watcher.say(f"{directory} holds the finished run of this recipe: nothing to do")
@@ -189,7 +194,8 @@ def _keep_time(plan: Plan, before: Mapping[str, Any], session: Session, watcher:
 
 def _surroundings(plan: Plan, where: machine.Machine) -> list[str]:
     """Where the run takes place in three lines, and a warning for each thing there that it will suffer from."""
-    wanted = replace(needs.of(plan.recipe, where), processes=plan.processes)
+    disk = (plan.checkpoint or 0) * plan.checkpoints
+    wanted = replace(needs.of(plan.recipe, where), processes=plan.processes, disk=disk)
     lines, suffered = examination.at_start(finding.here(), where, wanted)
     return lines + [
         f"warning: {each.name}: {each.found}" + (f"; {each.hint}" if each.hint else "") for each in suffered
@@ -217,11 +223,11 @@ def _run(plan: Plan, places: Source, directory: Path, session: Session, watcher:
         status="preparing",
         exit_code=None,
         name=plan.recipe.name,
-        started=runfile.read(directory).get("started") or _now(),
+        started=runfile.read(directory).get("started") or provenance.now(),
         recipe=asdict(plan.recipe),
         overrides=list(places.overrides),
-        versions=_versions(),
-        commit=_commit(Path(plan.recipe.file)),
+        versions=provenance.versions(),
+        commit=provenance.commit(Path(plan.recipe.file)),
         model={"name": plan.recipe.model.name, "revision": plan.recipe.model.revision},
     )
     runfile.write(directory / "recipe.yaml", "\n".join(places.lines))
@@ -253,7 +259,9 @@ def _stages(plan: Plan, places: Source, directory: Path, session: Session, watch
         needed = lead.failed if name != "evaluate" else lambda: False  # what is trained needs no other node any more
         started = time.monotonic()
         try:
-            workers.run(Stage(name, processes, settled.device, directory, world), session.signals, note, needed)
+            patience = settled.recipe.training.stall_timeout if name == "train" else None
+            begun = Stage(name, processes, settled.device, directory, world, patience)
+            workers.run(begun, session.signals, note, needed)
         finally:
             timings = runfile.read(directory).get("timings", {})
             timings[name] = round(timings.get(name, 0.0) + time.monotonic() - started, 2)
@@ -279,7 +287,7 @@ def _stages(plan: Plan, places: Source, directory: Path, session: Session, watch
     facts = seen["prepared"]
     longest = max(facts["train"]["longest"], facts["evaluation"]["longest"])
     rows = Rows(facts["train"]["rows"], facts["evaluation"]["rows"], longest, tuple(facts["lengths"]))
-    plan = settle(plan.recipe, places, session.machine(), rows)
+    plan = replace(settle(plan.recipe, places, session.machine(), rows), allowed=session.allowed)
     if plan.recipe.training.early_stopping and not rows.evaluation:
         raise RecipeError(
             Problem(
@@ -333,19 +341,14 @@ def _push(target: Hub, directory: Path, watcher: Watcher) -> None:
     watcher.say(f"pushed: {pushed.url}")
 
 
-def _check_same(before: Mapping[str, Any], recipe: Recipe, directory: Path) -> None:
-    """Refuse to write another recipe's run over a finished one."""
+def _has_changed(before: Mapping[str, Any], recipe: Recipe, directory: Path, allowed: tuple[str, ...]) -> bool:
+    """Whether a finished run is to be gone on with, with settings that may change. Raises RunError for others: nothing
+    is written over a finished run."""
     if before.get("status") not in TRAINED:
-        return
-    ours = _comparable(asdict(recipe))
-    changed = checkpoint.differences(_comparable(before["recipe"]), ours)
-    if changed:
-        raise RunError(
-            Problem(
-                f"`{directory}` holds the finished run of another recipe; these differ: {listed(changed)}",
-                hint="give this run another `name`, or delete that directory",
-            )
-        )
+        return False
+    changed = checkpoint.differences(_comparable(before["recipe"]), _comparable(asdict(recipe)))
+    changes.judge(f"`{directory}` holds the finished run of another recipe; these differ", changed, allowed)
+    return bool(changed)
 
 
 def _comparable(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -359,32 +362,3 @@ def _comparable(recipe: Mapping[str, Any]) -> dict[str, Any]:
 def _place(places: Source, path: tuple[str, ...]) -> Place | None:
     written = closest(places.places, path)
     return written.value if written else Place(places.file)
-
-
-def _versions() -> dict[str, str]:
-    found = {"tunesmith": runner.__version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _commit(recipe: Path) -> str | None:
-    """The git commit that the recipe's folder is at, if it is in a repository and git is installed."""
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(recipe.resolve().parent), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.strip() or None
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

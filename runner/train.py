@@ -16,7 +16,7 @@ import numpy
 import torch
 from transformers import set_seed
 
-from runner import checkpoint, machine, model, training
+from runner import checkpoint, finite, machine, model, pulse, saving, training
 from runner.choices import LAID_TOGETHER
 from runner.events import Teller
 from runner.plan import Plan
@@ -45,19 +45,32 @@ def run(plan: Plan, stop_requested: Callable[[], bool]) -> bool:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_backend="gloo" if plan.device == "cpu" else "nccl", auto_mpi_discovery=False)
     set_seed(plan.recipe.training.seed)
-    resumed = checkpoint.newest(folder, settings)
+    damaged: list[Path] = []
+    resumed = checkpoint.newest(folder, settings, plan.allowed, damaged)
     step = resumed[1].step if resumed else 0
     tokenizer = model.tokenizer(plan.recipe.model)
     with ExitStack() as stack:
         make = TASKS[plan.recipe.task].trainer
         trainer = make(plan, tokenizer, train_rows, evaluation_rows, folder, rank, step, stack)
+        # Every pass through the model looks tokens up: one that learns, one that evaluates, one that samples.
+        trainer.model.get_input_embeddings().register_forward_pre_hook(lambda *_: pulse.beat())
         training.guard_trackers(trainer, plan)
-        stopper = training.Stopper(stop_requested, plan.recipe.training.checkpoints.minutes, _boundary(plan))
+        stopper = saving.Stopper(stop_requested, plan.recipe.training.checkpoints.minutes, _boundary(plan))
         probe_rows = evaluation_rows if evaluation_rows is not None else train_rows
         probe_rows = probe_rows.select(range(min(training.PROBE_ROWS, len(probe_rows))))
-        _watch(trainer, plan, stopper, lambda: trainer.mean_loss(probe_rows), settings, step)
+        _watch(trainer, plan, stopper, lambda: trainer.mean_loss(probe_rows), settings, step, damaged)
+        if resumed:
+            trainer.add_callback(training.OtherRate(resumed[1].settings["training"]["learning_rate"], plan))
         if step < trainer.args.max_steps and not (resumed and training.ran_out(resumed[0], plan)):
-            trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
+            try:
+                trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
+            except Exception as error:
+                if rank == 0:
+                    checkpoint.discard_unwritten(folder)  # or a disk that is full stays so
+                fault = finite.without_a_scale(error)
+                if fault is None:
+                    raise
+                raise fault from error
     finished = not stopper.stopped
     if trainer.is_world_process_zero() and finished:
         checkpoint.choose(directory, settings)
@@ -70,20 +83,29 @@ def run(plan: Plan, stop_requested: Callable[[], bool]) -> bool:
 def _watch(
     trainer: Any,
     plan: Plan,
-    stopper: training.Stopper,
+    stopper: saving.Stopper,
     probe: Callable[[], float],
     settings: dict[str, Any],
     step: int,
+    damaged: list[Path],
 ) -> None:
-    """Hang on to the trainer what stops it, proves it, saves it and tells of it. `step` is where it goes on from."""
+    """Hang on to the trainer what stops it, proves it, saves it and tells of it. `step` is where it goes on from, and
+    `damaged` are the checkpoints that were passed over for it."""
     folder = Path(plan.directory) / "checkpoints"
+    tell = None
+    if trainer.is_world_process_zero():
+        tell = Teller(Path(plan.directory) / "metrics.jsonl", step)
+        for path in damaged:
+            tell({"event": "damaged", "path": str(path)})
+    trainer.add_callback(finite.Finite(trainer, plan, tell))
     trainer.add_callback(stopper)
     trainer.add_callback(training.FreshOptimizer(plan))
     if plan.packing.value in LAID_TOGETHER:
         trainer.add_callback(training.BeforeTraining(trainer.prove_isolation))
-    trainer.add_callback(training.Publisher(plan, folder, settings, lambda: _undisturbed(probe)))
-    if trainer.is_world_process_zero():
-        tell = Teller(Path(plan.directory) / "metrics.jsonl", step)
+    trainer.add_callback(saving.WithoutBase(trainer))
+    trainer.add_callback(saving.Publisher(plan, folder, settings, lambda: _undisturbed(probe)))
+    trainer.add_callback(saving.Room(plan, folder))
+    if tell is not None:
         assert plan.steps is not None
         trainer.add_callback(training.Reporter(trainer.described, plan.steps.an_epoch, tell))
         checkpoint.discard_unfinished(folder)

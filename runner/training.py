@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import resource
 import sys
@@ -20,7 +19,6 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl,
 from transformers.integrations import INTEGRATION_TO_CALLBACK
 
 from runner import checkpoint, sharding, token_rows, trackers
-from runner.checkpoint import Manifest
 from runner.errors import Problem, RunError
 from runner.plan import Plan
 from runner.scores.metrics import BY_REWARDS, LOWER_IS_BETTER, needs_answers
@@ -65,7 +63,7 @@ def arguments(plan: Plan, folder: Path) -> dict[str, Any]:
         "gradient_checkpointing": bool(plan.gradient_checkpointing.value),
         "logging_strategy": "steps",
         "logging_steps": training.log_every,
-        "logging_nan_inf_filter": False,
+        "logging_nan_inf_filter": training.non_finite == "skip",
         "save_strategy": "steps",
         "save_steps": steps.checkpoint_every,
         "eval_strategy": "steps" if steps.evaluate_every else "no",
@@ -214,55 +212,31 @@ class FreshOptimizer(TrainerCallback):
             wrapped.state.clear()
 
 
-class Publisher(TrainerCallback):
-    """Turns each folder that transformers has written into a published checkpoint, on the first process."""
+class OtherRate(TrainerCallback):
+    """Lets a run go on with another learning rate than its checkpoint has, where that was allowed."""
 
-    def __init__(self, plan: Plan, folder: Path, settings: dict[str, Any], probe: Callable[[], float]) -> None:
-        self.plan, self.folder, self.settings, self.probe = plan, folder, settings, probe
+    def __init__(self, before: float, plan: Plan) -> None:
+        self.before, self.training = before, plan.recipe.training
 
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        control.should_save = True  # the best value is worth nothing without the weights that reached it
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        loss = self.probe()
-        _wait_for_all()
-        if state.is_world_process_zero:
-            written = self.folder / f"checkpoint-{state.global_step}"
-            manifest = Manifest(state.global_step, loss, self.settings, checkpoint.hashes(written))
-            checkpoint.publish(written, self.folder / f"step-{state.global_step}", manifest)
-            checkpoint.keep(self.folder, self.plan.recipe.training.checkpoints.keep, state.best_global_step)
-        _wait_for_all()
-
-
-class Stopper(TrainerCallback):
-    """Saves and stops at the next step once any process was told to, and saves after so many minutes.
-
-    Only at multiples of `boundary` steps, from which a run can go on exactly.
-    """
-
-    def __init__(self, stop_requested: Callable[[], bool], minutes: float | None, boundary: int = 1) -> None:
-        self.stop_requested, self.minutes, self.boundary = stop_requested, minutes, boundary
-        self.last_saved = time.monotonic()
-        self.stopped = False
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if state.global_step % self.boundary:
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        optimizer: Any = None,
+        lr_scheduler: Any = None,
+        **_: Any,
+    ) -> None:
+        factor = self.training.learning_rate / self.before
+        if factor == 1:
             return
-        due = self.minutes is not None and time.monotonic() - self.last_saved >= self.minutes * 60
-        stop, save = _any_of((self.stop_requested(), due), args.device)
-        if save:
-            control.should_save = True
-        if stop and state.global_step < state.max_steps:
-            control.should_save = control.should_training_stop = True
-            self.stopped = True
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.last_saved = time.monotonic()
-        # What came during an evaluation or a save need not wait for one step more.
-        if not state.global_step % self.boundary and state.global_step < state.max_steps:
-            (stop,) = _any_of((self.stop_requested(),), args.device)
-            if stop:
-                control.should_training_stop = self.stopped = True
+        own = self.training.embedding_learning_rate  # which has not changed
+        for group in optimizer.param_groups:
+            if group["initial_lr"] != own:
+                group["initial_lr"], group["lr"] = group["initial_lr"] * factor, group["lr"] * factor
+        scheduler = getattr(lr_scheduler, "scheduler", lr_scheduler)
+        if hasattr(scheduler, "base_lrs"):  # one that waits for the loss to get no better has none
+            scheduler.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
 
 
 # The steps after the first up to the second, and what transformers logs of them -> what a task reports of them.
@@ -273,7 +247,6 @@ class Reporter(TrainerCallback):
     """Passes what a run logs to `tell`, with what its task says of the steps and the seconds that they took.
 
     `seconds` are those inside of steps, `elapsed` those since the last report, evaluations and checkpoints included.
-    Raises RunError where the loss is not a number: nothing that is learned after that is worth anything.
     """
 
     def __init__(self, describe: Describe, steps_an_epoch: int, tell: Callable[[dict[str, Any]], None]):
@@ -333,14 +306,6 @@ class Reporter(TrainerCallback):
             others = {name: value for name, value in measured.items() if needs_answers(name)}
             event |= {"measured": others} if others else {}
         elif "loss" in logs:
-            if not math.isfinite(logs["loss"]):
-                raise RunError(
-                    Problem(
-                        f"the loss is not a number at step {state.global_step}",
-                        hint="lower `training.learning_rate`, or use `model.dtype: bfloat16` or `float32`; "
-                        "the checkpoints before this step are kept",
-                    )
-                )
             now = time.monotonic()
             described = self.describe(self.logged_step, state.global_step, logs)
             event |= {
@@ -366,12 +331,7 @@ def _peak(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _wait_for_all() -> None:
-    if distributed.is_initialized():
-        distributed.barrier()
-
-
-def _any_of(flags: Sequence[bool], device: torch.device) -> list[bool]:
+def any_of(flags: Sequence[bool], device: torch.device) -> list[bool]:
     """Which flags are set on any process."""
     if not (distributed.is_initialized() and distributed.get_world_size() > 1):
         return list(flags)

@@ -8,6 +8,7 @@ put right is written to the file that TUNESMITH_FAULT names, and the process exi
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from runner import planfile, trackers
+from runner import planfile, pulse, trackers
 from runner.errors import INTERRUPTED, Interrupted, OutOfMemory, Problem, UserError, packed
 from runner.plan import Plan
 from runner.rewards import confinement
@@ -59,6 +60,8 @@ def main(stage: str, plan_file: str) -> int:
     confinement.protect_from_rewards()  # the environment of this process is none of a reward's business
     # before anything else is imported: a signal during the imports must not kill the process
     stop = Stop()
+    faulthandler.enable()
+    faulthandler.register(pulse.SHOW_STACKS, all_threads=True)
     try:
         _run(stage, planfile.from_json(Path(plan_file).read_text(encoding="utf-8")), stop)
     except BaseException as error:

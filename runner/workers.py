@@ -14,15 +14,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
-from runner import errors, machine, trackers
-from runner.errors import Crashed, Halted, Interrupted, OutOfMemory, Place, Problem, RunError, UserError
+from runner import errors, machine, pulse, trackers
+from runner.errors import Crashed, Halted, Interrupted, OutOfMemory, Place, Problem, RunError, Stalled, UserError
+from runner.pulse import Pulses
+from runner.signals import FORWARDED, Signals
 
+WRITING = 1.0  # seconds that processes get to write their stacks
 GRACE = 20.0  # seconds that the other processes get to end after one has failed
 DISK_FULL = "No space left on device"
 DISK_FULL_HINT = (
@@ -32,7 +35,6 @@ LOG_LINES = 12  # of a failed worker's log, shown with its fault
 # How long a thread of torch's spins at a barrier before it sleeps. Ten times as long is the default: where another
 # program uses the cores, threads then spin away the time that they wait for (`benchmarks/shared_cores.py`).
 SPINS = "30000"
-FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 # The libraries ask the outside for nothing that the recipe does not name, and print no progress bars into the logs.
 QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -66,6 +68,7 @@ class Stage:
     device: str  # cpu | cuda
     directory: Path
     world: World | None = None  # None: there is no other node
+    patience: float | None = None  # minutes for which no process need get on; None: for ever
 
     @property
     def ranks(self) -> range:
@@ -77,52 +80,6 @@ class Stage:
     def everywhere(self) -> int:
         """How many processes there are on all nodes."""
         return self.world.processes if self.world else self.processes
-
-
-class Signals:
-    """What told the run to stop, passed on to the workers that run. `reason` is a sentence's beginning."""
-
-    def __init__(self) -> None:
-        self.reason: str | None = None
-        self.number = signal.SIGTERM
-        self.workers: list[subprocess.Popen[bytes]] = []
-        self._end: Callable[[Interrupted], None] | None = None
-        for number in FORWARDED:
-            signal.signal(number, lambda number, frame: self._received(signal.Signals(number)))
-
-    def stop(self, reason: str, number: signal.Signals = signal.SIGUSR1) -> None:
-        """Tell the workers to stop, and those that are still to be started; the first reason is what is said of it."""
-        self.number = number
-        self.reason = self.reason or reason
-        self.pass_on()
-
-    @contextmanager
-    def ending(self, end: Callable[[Interrupted], None]) -> Iterator[None]:
-        """While no worker runs: let a signal call `end` at once, also one that has come before."""
-        if self.reason is not None:
-            end(errors.interrupted(self.reason))
-        self._end = end
-        try:
-            yield
-        finally:
-            self._end = None
-
-    def pass_on(self) -> None:
-        """Send the workers what was received."""
-        for worker in self.workers:
-            if worker.poll() is None:
-                worker.send_signal(self.number)
-
-    def _received(self, number: signal.Signals) -> None:
-        # A Python that starts up turns SIGINT into a traceback, and SIGTERM into nothing but its end.
-        self.stop(f"stopped by {number.name}", signal.SIGTERM if number == signal.SIGINT else number)
-        if self._end is not None:
-            self._end(errors.interrupted(str(self.reason)))
-
-
-def stop(error: Interrupted) -> NoReturn:
-    """An end for `Signals.ending` that tidies up on its way out."""
-    raise error
 
 
 def run(
@@ -141,20 +98,39 @@ def run(
     reading, writing = os.pipe()
     port = stage.world.port if stage.world else free_port()
     workers: list[subprocess.Popen[bytes]] = []
+    pulses = Pulses(None if stage.patience is None else stage.patience * 60)
     for rank in stage.ranks:
         fault = _fault_file(logs, stage, rank)
         fault.unlink(missing_ok=True)
+        beating = pulses.give()
         with _log_file(logs, stage, rank).open("ab") as log:
-            workers.append(_start(stage, rank, port, writing if rank == 0 else None, fault, log))
+            workers.append(_start(stage, rank, port, writing if rank == 0 else None, fault, log, pulse_to=beating))
+        os.close(beating)
     signals.workers = workers
     if signals.reason is not None:  # it came while they were being started
         signals.pass_on()
     os.close(writing)
-    listener = threading.Thread(target=_listen, args=(reading, on_event), daemon=True)
+    reached: list[int] = []  # the step that was told last
+
+    def note(event: dict[str, Any]) -> None:
+        if event["event"] in ("start", "step"):
+            reached[:] = [event["step"]]
+        on_event(event)
+
+    listener = threading.Thread(target=_listen, args=(reading, note), daemon=True)
     listener.start()
-    first_failed, halted = _wait(workers, stage, signals, elsewhere)
+    try:
+        first_failed, halted, stalled = _wait(workers, stage, signals, elsewhere, pulses, on_event)
+    finally:
+        pulses.close()
     listener.join(timeout=GRACE)
     signals.workers = []
+    when = f" after step {reached[0]}" if reached else ""
+    if stalled is not None:
+        raise stalled
+    if signals.at_once and first_failed is not None:
+        sentence = f"{signals.reason} twice, so that nothing more was saved; run the same command again to go on"
+        raise Interrupted(Problem(sentence))
     if halted:
         raise Halted(Problem(f"`{stage.name}` was ended here, since another node could not go on"))
     if first_failed is not None:
@@ -163,7 +139,7 @@ def run(
         reported = _fault_file(logs, stage, rank).exists()
         # A worker that is told to stop before it can listen dies of the signal itself, and a late one is killed.
         if reported or signals.reason is None or code not in (errors.INTERRUPTED, *_ends(stage)):
-            fault_found = _fault(stage, rank, code, logs)
+            fault_found = _fault(stage, rank, code, logs, when)
             if isinstance(fault_found, Interrupted):
                 reason = signals.reason or "told to stop"
                 sentence = f"{reason}, after the run had saved a checkpoint; run the same command again to go on"
@@ -202,7 +178,14 @@ def begin(stage: Stage, events: int) -> Running:
 
 
 def _start(
-    stage: Stage, rank: int, port: int, events: int | None, fault: Path, log: Any, requests: int = subprocess.DEVNULL
+    stage: Stage,
+    rank: int,
+    port: int,
+    events: int | None,
+    fault: Path,
+    log: Any,
+    requests: int = subprocess.DEVNULL,
+    pulse_to: int | None = None,
 ) -> subprocess.Popen[bytes]:
     environment = (
         os.environ
@@ -222,10 +205,9 @@ def _start(
         threads = max(machine.cores() // stage.processes, 1)
         environment |= {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
         environment.setdefault("GOMP_SPINCOUNT", SPINS)
-    passed: tuple[int, ...] = ()
-    if events is not None:
-        environment["TUNESMITH_EVENTS"] = str(events)
-        passed = (events,)
+    inherited = {"TUNESMITH_EVENTS": events, pulse.DESCRIPTOR: pulse_to}
+    passed = {name: descriptor for name, descriptor in inherited.items() if descriptor is not None}
+    environment |= {name: str(descriptor) for name, descriptor in passed.items()}
     return subprocess.Popen(
         # -P: a file of the person's own that is called like a module must not be imported in its place
         [sys.executable, "-P", "-m", "runner.worker", stage.name, str(stage.directory / "plan.json")],
@@ -233,7 +215,7 @@ def _start(
         stdin=requests,
         stdout=log,
         stderr=subprocess.STDOUT,
-        pass_fds=passed,
+        pass_fds=tuple(passed.values()),
         start_new_session=True,  # Ctrl-C reaches them through the supervisor alone, once
     )
 
@@ -251,13 +233,21 @@ def _listen(descriptor: int, on_event: Callable[[dict[str, Any]], None]) -> None
 
 
 def _wait(
-    workers: list[subprocess.Popen[bytes]], stage: Stage, signals: Signals, elsewhere: Callable[[], bool]
-) -> tuple[int | None, bool]:
-    """Wait for all workers: which of them failed first, or None, and whether they were ended for another node's sake.
+    workers: list[subprocess.Popen[bytes]],
+    stage: Stage,
+    signals: Signals,
+    elsewhere: Callable[[], bool],
+    pulses: Pulses,
+    on_event: Callable[[dict[str, Any]], None],
+) -> tuple[int | None, bool, Stalled | None]:
+    """Wait for all workers: which of them failed first, or None; whether they were ended for another node's sake; and
+    the fault where none got on any more.
 
     One failure ends the others.
     """
     first_failed: int | None = None
+    stalled: Stalled | None = None
+    told = False
     deadline: float | None = None
     ending = halted = False
     while any(worker.poll() is None for worker in workers):
@@ -274,6 +264,13 @@ def _wait(
             ending or first_failed is not None or (signals.reason is not None and stage.name != "train")
         ):
             deadline = time.monotonic() + GRACE
+        if signals.at_once:
+            deadline = 0.0
+        elif stage.name == "train" and signals.reason is not None and not told:
+            told = True
+            on_event({"event": "stopping", "reason": signals.reason})
+        if deadline is None and pulses.stopped():
+            stalled, deadline = _stalled(workers, stage), 0.0
         if deadline is not None and time.monotonic() > deadline:
             for worker in workers:
                 if worker.poll() is None:
@@ -283,7 +280,7 @@ def _wait(
         time.sleep(0.05)
     if first_failed is None:
         first_failed = next((number for number, worker in enumerate(workers) if worker.returncode), None)
-    return first_failed, halted
+    return first_failed, halted, stalled
 
 
 def _ends(stage: Stage) -> list[int]:
@@ -299,8 +296,29 @@ def _reap_others(workers: Collection[int]) -> None:
             os.waitpid(ended.si_pid, 0)
 
 
-def _fault(stage: Stage, rank: int, code: int, logs: Path) -> UserError:
-    """What the worker said of its end, or what its exit code and its log tell."""
+def _stalled(workers: Sequence[subprocess.Popen[bytes]], stage: Stage) -> Stalled:
+    """Have processes that do not get on write down where they are, and say it."""
+    assert stage.patience is not None
+    logs = [_log_file(stage.directory / "logs", stage, rank) for rank in stage.ranks]
+    before = [log.stat().st_size for log in logs]
+    for worker in workers:
+        worker.send_signal(pulse.SHOW_STACKS)
+    time.sleep(WRITING)
+    problems = [
+        Problem(
+            f"process {rank} of {stage.everywhere} did not get on for {pulse.duration(stage.patience)}: "
+            + (f"it was in {where}" if (where := pulse.at_work(log, size)) else "it did not even say where it was"),
+            Place(str(log)),
+        )
+        for rank, log, size in zip(stage.ranks, logs, before, strict=True)
+    ]
+    hint = "the end of each log has all stacks; the same command goes on from the last checkpoint, "
+    hint += "and where a run is only slow, raise `training.stall_timeout`"
+    return Stalled([*problems[:-1], replace(problems[-1], hint=hint)])
+
+
+def _fault(stage: Stage, rank: int, code: int, logs: Path, when: str = "") -> UserError:
+    """What the worker said of its end, or what its exit code and its log tell; `when` is a part of a sentence."""
     fault = _fault_file(logs, stage, rank)
     if fault.exists():
         try:
@@ -312,17 +330,19 @@ def _fault(stage: Stage, rank: int, code: int, logs: Path) -> UserError:
     if code == -signal.SIGKILL:
         return OutOfMemory(
             Problem(
-                f"{where} was killed while it ran `{stage.name}`, most often because the host's memory ran out",
+                f"{where} was killed{when} while it ran `{stage.name}`, most often because the host's memory ran out",
                 hint="use a smaller `training.micro_batch_size` or `dataset.max_length`, or a machine with more memory",
             )
         )
     ended = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:] if log.exists() else []
     if any(DISK_FULL in line for line in lines):
-        return RunError(Problem(f"the disk was full while {where} ran `{stage.name}`", Place(str(log)), DISK_FULL_HINT))
+        return RunError(
+            Problem(f"the disk was full{when} while {where} ran `{stage.name}`", Place(str(log)), DISK_FULL_HINT)
+        )
     shown = "\n".join(f"  | {line}" for line in lines)
     return Crashed(
-        Problem(f"{where} {ended} while it ran `{stage.name}`; the end of its log:\n{shown}", Place(str(log)))
+        Problem(f"{where} {ended}{when} while it ran `{stage.name}`; the end of its log:\n{shown}", Place(str(log)))
     )
 
 

@@ -19,9 +19,10 @@ from runner.data.examples import Chat, Message
 from runner.errors import Place, RecipeError
 from runner.plan import Plan
 from runner.reading import check
+from runner.signals import Signals
 from runner.text import templates, tokens
 from runner.text.encoding import NOT_LEARNED
-from runner.workers import Signals, Stage, run
+from runner.workers import Stage, run
 
 pytestmark = pytest.mark.slow
 

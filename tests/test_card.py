@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_model import MODEL
 
+from runner import recipe
 from runner.hub import card, licences, result_card
 from runner.hub.facts import Facts, Score, Source
 from runner.hub.licences import Licence
@@ -223,7 +224,7 @@ def test_no_name_is_more_than_a_word_of_a_command(tmp_path: Path, name: str) -> 
 
 def test_files_and_hub_ids_are_told_apart_wherever_the_run_was_started(here: Path) -> None:
     settings = check.bare("sft", "owner/model").dataset
-    (source,) = settings.train
+    source = recipe.Source("", 1.0, None, (), "auto")
     Path("data").mkdir()
     Path("data/README.md").write_text(CARD.format("mit"))
     ledger = {

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -118,8 +119,10 @@ def test_a_damaged_checkpoint_is_not_sound_and_the_one_before_it_is_taken(tmp_pa
     before, damaged = publish(tmp_path, 2), publish(tmp_path, 10)
     DAMAGES[damage](damaged)
     assert checkpoint.read(damaged) is None
-    found = checkpoint.newest(tmp_path, SETTINGS)
+    passed_over: list[Path] = []
+    found = checkpoint.newest(tmp_path, SETTINGS, (), passed_over)
     assert found is not None and found[0] == before and found[1].step == 2
+    assert passed_over == ([damaged] if damaged.exists() else [])
 
 
 JSON = st.recursive(st.none() | st.integers() | st.floats() | st.text(max_size=4), st.lists, max_leaves=3) | (
@@ -135,7 +138,7 @@ def test_no_manifest_that_somebody_made_up_is_sound(tmp_path: Path, manifest: di
     (folder / "file").touch()
     (folder / MANIFEST).write_text(json.dumps(manifest))
     assert checkpoint.read(folder) is None
-    assert checkpoint.newest(tmp_path, {}) is None
+    assert checkpoint.newest(tmp_path, {}, (), []) is None
 
 
 def test_checkpoints_are_in_the_order_of_their_steps(tmp_path: Path) -> None:
@@ -145,13 +148,13 @@ def test_checkpoints_are_in_the_order_of_their_steps(tmp_path: Path) -> None:
     (tmp_path / "step-x").mkdir()
     (tmp_path / "step-7").touch()
     assert [path.name for path in checkpoint.all_of(tmp_path)] == ["step-9", "step-10", "step-100"]
-    found = checkpoint.newest(tmp_path, SETTINGS)
+    found = checkpoint.newest(tmp_path, SETTINGS, (), [])
     assert found is not None and found[1].step == 100
 
 
 def test_there_may_be_none(tmp_path: Path) -> None:
-    assert checkpoint.newest(tmp_path, SETTINGS) is None
-    assert checkpoint.newest(tmp_path / "nowhere", SETTINGS) is None
+    assert checkpoint.newest(tmp_path, SETTINGS, (), []) is None
+    assert checkpoint.newest(tmp_path / "nowhere", SETTINGS, (), []) is None
     checkpoint.discard_unfinished(tmp_path / "nowhere")
 
 
@@ -160,7 +163,7 @@ def test_a_write_that_ended_before_the_rename_leaves_nothing_published(tmp_path:
     target = publish(tmp_path, 2)
     target.rename(tmp_path / "checkpoint-2")  # sealed, and not renamed yet
     write(tmp_path, 3)  # not even sealed
-    found = checkpoint.newest(tmp_path, SETTINGS)
+    found = checkpoint.newest(tmp_path, SETTINGS, (), [])
     assert found is not None and found[1].step == 1
     checkpoint.discard_unfinished(tmp_path)
     assert names(tmp_path) == ["step-1"]
@@ -197,7 +200,7 @@ def test_a_kill_at_any_moment_leaves_a_sound_checkpoint(tmp_path: Path) -> None:
             [sys.executable, "-c", KILLED, str(folder), str(moment)], capture_output=True, check=False
         )  # fmt: skip
         assert done.returncode in (0, -9), done.stderr
-        found = checkpoint.newest(folder, {})
+        found = checkpoint.newest(folder, {}, (), [])
         assert found is not None
         published = [path for path in checkpoint.all_of(folder) if checkpoint.read(path) is None]
         assert all(path.name == "step-1" for path in published)  # which was being deleted
@@ -215,8 +218,8 @@ def test_a_kill_at_any_moment_leaves_a_sound_checkpoint(tmp_path: Path) -> None:
 
 def test_the_same_settings_go_on(tmp_path: Path) -> None:
     publish(tmp_path, 1, settings_of())
-    assert checkpoint.newest(tmp_path, settings_of()) is not None
-    assert checkpoint.newest(tmp_path, settings_of("training.log_every=7", "name=other")) is not None
+    assert checkpoint.newest(tmp_path, settings_of(), (), []) is not None
+    assert checkpoint.newest(tmp_path, settings_of("training.log_every=7", "name=other"), (), []) is not None
 
 
 @pytest.mark.parametrize(
@@ -243,7 +246,7 @@ def test_a_run_with_other_settings_is_refused_by_name(
 ) -> None:
     publish(tmp_path, 1, settings_of())
     with pytest.raises(RunError) as caught:
-        checkpoint.newest(tmp_path, settings_of(*overrides))
+        checkpoint.newest(tmp_path, settings_of(*overrides), (), [])
     (problem,) = caught.value.problems
     listed = ", ".join(f"`{name}`" for name in changed)
     assert problem.message == f"`{tmp_path / 'step-1'}` belongs to a run with other settings: {listed}"
@@ -253,7 +256,7 @@ def test_a_run_with_other_settings_is_refused_by_name(
 def test_other_rows_are_another_run(tmp_path: Path) -> None:
     publish(tmp_path, 1, settings_of())
     with pytest.raises(RunError, match="`data`"):
-        checkpoint.newest(tmp_path, settings_of(data="other"))
+        checkpoint.newest(tmp_path, settings_of(data="other"), (), [])
 
 
 def test_a_model_on_disk_may_be_mounted_elsewhere() -> None:
@@ -313,12 +316,12 @@ def test_the_newest_and_the_best_stay(tmp_path: Path, count: int, best: int | No
 def test_a_damaged_checkpoint_does_not_push_sound_ones_out(tmp_path: Path) -> None:
     publish(tmp_path, 5)
     flip(publish(tmp_path, 10))
-    found = checkpoint.newest(tmp_path, SETTINGS)
+    found = checkpoint.newest(tmp_path, SETTINGS, (), [])
     assert found is not None and found[1].step == 5
     checkpoint.discard_unfinished(tmp_path)
     publish(tmp_path, 6)
     checkpoint.keep(tmp_path, 1, None)
-    found = checkpoint.newest(tmp_path, SETTINGS)
+    found = checkpoint.newest(tmp_path, SETTINGS, (), [])
     assert found is not None and found[1].step == 6
 
 
@@ -337,3 +340,53 @@ def test_the_best_checkpoint_is_chosen_by_the_files_alone(tmp_path: Path, best: 
     assert checkpoint.chosen(tmp_path, {**SETTINGS, "data": "other"}) is None
     flip(chosen)
     assert checkpoint.chosen(tmp_path, SETTINGS) is None
+
+
+# room for the next one
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of two megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"this user may not mount a tmpfs: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(folder: Path, step: int, size: int) -> Path:
+    """A published checkpoint of so many bytes."""
+    path = publish(folder, step)
+    (path / "weights").write_bytes(b"\0" * size)
+    return path
+
+
+def test_the_oldest_make_room_and_the_best_stays(small_disk: Path) -> None:
+    best, old, newest = (fill(small_disk, step, 600_000) for step in (1, 2, 3))
+    checkpoint.make_room(small_disk, 0, best_step=1)
+    assert best.exists() and newest.exists() and not old.exists()
+
+
+def test_nothing_is_deleted_where_there_is_room(small_disk: Path) -> None:
+    there = [fill(small_disk, step, 100_000) for step in (1, 2, 3)]
+    checkpoint.make_room(small_disk, 5_000_000, best_step=None)
+    assert all(path.exists() for path in there)
+
+
+def test_a_disk_that_is_too_small_is_said_and_the_newest_stays(small_disk: Path) -> None:
+    old, newest = fill(small_disk, 1, 100_000), fill(small_disk, 2, 1_600_000)
+    with pytest.raises(RunError) as caught:
+        checkpoint.make_room(small_disk, 0, best_step=None)
+    (problem,) = caught.value.problems
+    assert problem.message == f"a checkpoint takes 2 MiB, and the disk has 0 MiB left; `{newest}` is kept"
+    assert newest.exists() and not old.exists()
+
+
+def test_the_first_one_is_estimated(small_disk: Path) -> None:
+    checkpoint.make_room(small_disk / "checkpoints", 1_000_000, best_step=None)
+    with pytest.raises(RunError, match="^a checkpoint takes 3 MiB, and the disk has 2 MiB left$"):
+        checkpoint.make_room(small_disk / "checkpoints", 3_000_000, best_step=None)

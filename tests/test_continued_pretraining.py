@@ -20,8 +20,9 @@ from test_trainer import trained_again, weights
 
 from runner import planfile
 from runner.choices import Choice
+from runner.signals import Signals
 from runner.token_rows import TokenRows
-from runner.workers import Signals, Stage, run
+from runner.workers import Stage, run
 
 pytestmark = pytest.mark.slow
 

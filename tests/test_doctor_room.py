@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,10 @@ def test_a_folder_that_nobody_may_write_to() -> None:
 def test_a_full_disk(tmpfs: Path) -> None:
     little = room.writable(output(tmpfs))
     assert told(little)[1:] == ("warning", f"`{tmpfs}`, only 1 MiB free")
+    assert (
+        "its checkpoints take up to 8.0 GiB: free some space"
+        in room.writable(replace(output(tmpfs), takes=8 * GIB)).hint
+    )
     (tmpfs / "big").write_bytes(b"\0" * (MIB - 16384))
     finding = room.writable(output(tmpfs / "run"))
     where = f", the nearest folder that is there is `{tmpfs}`"

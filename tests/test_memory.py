@@ -94,3 +94,17 @@ def test_checkpointing_keeps_the_inputs_of_layers_and_one_layer() -> None:
     kept = 32 * 4096 * 2
     whole = memory.activation_bytes(LLAMA_8B, LOAD)
     assert memory.activation_bytes(LLAMA_8B, replace(LOAD, checkpointing=True)) == pytest.approx(kept + whole / 32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "width"),
+    [
+        ({}, 2 + 2 + 8 + 4),  # the adapter twice, two states, and copies of it
+        ({"precision": "float32"}, 4 + 4 + 8 + 4),
+        ({"precision": "float32", "zero_stage": 0}, 4 + 4 + 8),
+        ({"zero_stage": 3}, 2 + 8 + 4),
+        ({"optimizer": "sgd"}, 2 + 2 + 4),
+    ],
+)
+def test_a_checkpoint_holds_what_is_trained_and_the_optimizer(changes: dict[str, Any], width: int) -> None:
+    assert memory.checkpoint(replace(LOAD, **changes)) == 41_943_040 * width + memory.BESIDE

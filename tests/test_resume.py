@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from runs import DEMO, SECONDS, events, run_of, tunesmith, write_recipe
 
-from runner import runfile, workers
+from runner import runfile, signals, workers
 
 pytestmark = pytest.mark.slow
 
@@ -73,6 +73,22 @@ def test_a_signal_saves_and_the_same_command_goes_on(whole: Path, tiny_model: Pa
     assert f"going on from step {stopped_at} of 40" in again.out
     assert [event["step"] for event in events(run_of(recipe))] == list(range(1, 41))
     assert adapter(recipe) == adapter(whole)
+
+
+def test_the_same_signal_again_ends_a_run_that_cannot_save(tiny_model: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, tiny_model, CHANGES | {"deepspeed": {"processes": 2}})
+    process = start(recipe)
+    held = max(workers_of(process))
+    os.kill(held, signal.SIGSTOP)  # so that no step is agreed on
+    process.send_signal(signal.SIGINT)
+    time.sleep(2 * signals.TOGETHER)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 75, output
+    assert "stopped by SIGINT: a checkpoint is saved first; the same signal again ends the run at once" in output
+    assert "error: stopped by SIGINT twice, so that nothing more was saved" in output and "Traceback" not in output
+    assert not Path(f"/proc/{held}").exists()
 
 
 def test_a_time_limit_stops_it_in_time_and_the_same_command_goes_on(

@@ -52,6 +52,7 @@ def test_the_plan_of_a_model_that_is_here() -> None:
     assert found["rows a step"].startswith("16  (2 at a time × 1 times × 8 processes: ")
     assert (found["training rows"], found["held-out rows"]) == ("100", "10")
     assert found["steps"] == "21  (7 an epoch, 1 of warmup)"
+    assert found["checkpoint size"] == "656 MiB  (up to 4 at a time take 2.56 GiB of the disk)"
     assert found["weights"] == "14.96 GiB"
     assert found["together"].endswith("% of 80.00 GiB)")
 

@@ -15,7 +15,8 @@ from runs import events, run_of, tunesmith, write_recipe
 from runner import architecture, machine, plan, planfile
 from runner.reading import check
 from runner.recipe import Recipe
-from runner.workers import Signals, Stage, run
+from runner.signals import Signals
+from runner.workers import Stage, run
 
 pytestmark = pytest.mark.slow
 

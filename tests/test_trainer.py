@@ -15,7 +15,8 @@ from transformers import DefaultFlowCallback, TrainerControl, TrainerState, Trai
 from runner import isolation, plan, planfile, training
 from runner.errors import RunError
 from runner.reading import check
-from runner.workers import Signals, Stage, run
+from runner.signals import Signals
+from runner.workers import Stage, run
 
 pytestmark = pytest.mark.slow
 

@@ -20,13 +20,14 @@ from settled import plan_of
 from runner import holding, planfile, workers
 from runner.errors import Crashed, DataError, Halted, Interrupted, OutOfMemory, RunError
 from runner.recipe import Source
-from runner.workers import Signals, Stage, World
+from runner.signals import FORWARDED, Signals, stop
+from runner.workers import Stage, World
 
 
 @pytest.fixture
 def signals() -> Iterator[Signals]:
     """The signals of a supervisor; this process gets its own ones back."""
-    before = {number: signal.getsignal(number) for number in workers.FORWARDED}
+    before = {number: signal.getsignal(number) for number in FORWARDED}
     yield Signals()
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -164,7 +165,7 @@ def test_a_signal_that_came_before_a_stage_stops_it(tmp_path: Path, signals: Sig
 
 
 def test_a_signal_ends_what_the_supervisor_does_itself(signals: Signals) -> None:
-    with pytest.raises(Interrupted, match="stopped by SIGINT"), signals.ending(workers.stop):
+    with pytest.raises(Interrupted, match="stopped by SIGINT"), signals.ending(stop):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(20)
     os.kill(os.getpid(), signal.SIGTERM)  # which is passed on from here

@@ -24,6 +24,7 @@ class Needs:
     pushes: bool = False
     gguf: bool = False  # the model is a GGUF file, which is converted once
     rewards: bool = False
+    disk: int = 0  # bytes of the run's checkpoints; 0 where it is not known
 
 
 def without_recipe(folder: Path, machine: Machine) -> Needs:

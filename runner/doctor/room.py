@@ -29,6 +29,7 @@ class Folder:
     variable: str
     needed: bool  # a run without it fails
     runs_code: bool = False  # what is compiled there is loaded from there
+    takes: int = 0  # bytes that a run will write there
 
 
 def cores(machine: Machine) -> Finding:
@@ -69,7 +70,7 @@ def judged_shared_memory(whole: int, free: int, processes: int) -> Finding:
 
 def output(needs: Needs) -> Finding:
     """The folder that the run writes to."""
-    return writable(Folder("output", needs.output, "output.directory", needed=True))
+    return writable(Folder("output", needs.output, "output.directory", needed=True, takes=needs.disk))
 
 
 def caches(surroundings: Surroundings, needs: Needs, machine: Machine) -> list[Finding]:
@@ -149,8 +150,10 @@ def writable(folder: Folder) -> Finding:
     if folder.name == "output" and image.is_here() and os.stat(place).st_dev == os.stat("/").st_dev:
         text = f"`{shown}` is in the container, and is lost with it"
         return Finding(GROUP, folder.name, "warning", text, image.lost())
-    if folder.name == "output" and free < LITTLE_DISK:
+    if folder.name == "output" and free < max(LITTLE_DISK, folder.takes):
         hint = f"free some space, or set `{folder.variable}` to a folder on another disk"
+        if free < folder.takes:
+            hint = f"its checkpoints take up to {size(folder.takes)}: {hint}"
         return Finding(GROUP, folder.name, "warning", f"`{shown}`, only {size(free)} free", hint)
     return Finding(GROUP, folder.name, "ok", f"`{shown}`, {size(free)} free")
 

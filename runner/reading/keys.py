@@ -248,6 +248,15 @@ TRAINING: Keys = {
         default=None,
     ),
     "checkpoints": section("When checkpoints are saved, and how many stay.", CHECKPOINTS, default={}),
+    "non_finite": choice(
+        "What a step is met with whose loss or gradient is not a number.", "stop", "skip", default="stop"
+    ),
+    "stall_timeout": number(
+        "Minutes after which a training is ended in which no process gets on; `null` waits for ever.",
+        above=0,
+        nullable=True,
+        default=30,
+    ),
 }
 
 DEEPSPEED: Keys = {

@@ -24,18 +24,14 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import GRPOConfig, GRPOTrainer
 
-from runner import answering, generation, learned_head, measuring, reload, rollouts, rounds, scoring, training
+from runner import answering, generation, learned_head, measuring, moving, reload, rollouts, rounds, scoring, training
 from runner.adapters.attached import attached
 from runner.drawing import Sampling
 from runner.engine import Engine
-from runner.errors import Problem, RunError
+from runner.errors import Place, Problem, RunError
 from runner.plan import Plan
 from runner.rewards.contract import Scores
 from runner.scores.metrics import BY_REWARDS, of_reward
-
-# What a loss is divided by: the rows of a micro-batch, or its tokens. The others divide by all tokens of the step,
-# which TRL has counted beforehand.
-BY_ROWS, BY_TOKENS = ("grpo", "sapo", "luspo", "dr_grpo"), ("bnpo",)
 
 COLUMNS = ["prompt", "asked", "columns", "input_ids", "file", "line"]  # of a prepared prompt
 
@@ -67,9 +63,18 @@ class Trainer(GRPOTrainer):
         self.spent = {"generation": 0.0, "rewards": 0.0}  # seconds since the last report, here
         self.reward_seconds = 0.0  # and of the reward processes, while this one may do other things
         self.reported: dict[str, Any] = {}
+        self.losses: list[torch.Tensor] = []
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         return DataLoader(self.train_dataset, batch_sampler=rounds.Rounds(self.plan, self.rank), collate_fn=list)
+
+    def training_step(self, *given: Any, **named: Any) -> torch.Tensor:
+        self.losses.append(super().training_step(*given, **named))
+        return self.losses[-1]
+
+    def rows_of(self, step: int, micro: int) -> list[str]:
+        """Where the prompts stand whose completions this process learns from: TRL shuffles them over micro-batches."""
+        return list(dict.fromkeys(str(Place(row["file"], row["line"])) for row in self.rows))
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
         return [row["input_ids"] for row in self.rows], None, {}
@@ -153,7 +158,7 @@ class Trainer(GRPOTrainer):
         return chances, entropies if compute_entropy else None, None
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        kept, share = with_signal(inputs, self)
+        kept, share = moving.rows(inputs, self)
         return super()._compute_loss(model, kept) * share
 
     def _keep(self, scored: Scores, advantages: list[float]) -> None:
@@ -270,33 +275,6 @@ def sampling(plan: Plan, ends: Sequence[int]) -> Sampling:
         min_p=grpo.min_p or 0.0,
         repetition_penalty=grpo.repetition_penalty,
     )
-
-
-def with_signal(inputs: dict[str, Any], trainer: Any) -> tuple[dict[str, Any], float]:
-    """A micro-batch without the rows that move nothing, and what its loss has to be multiplied by.
-
-    A row whose advantage is 0 has no gradient where the loss has no term beside the advantage's. It still counts in
-    what the loss is divided by, which the factor makes good. At least one row stays, and as many on every process:
-    TRL gathers a number for each.
-    """
-    if trainer.beta or trainer.top_entropy_quantile < 1 or trainer.aux_loss_enabled or trainer.entropy_coef:
-        return inputs, 1.0
-    moved, mask, rows = inputs["advantages"] != 0, inputs["completion_mask"], len(inputs["advantages"])
-    needed = max(int(trainer.accelerator.gather(moved.sum()).max()), 1)
-    if needed == rows:
-        return inputs, 1.0
-    lengths = mask.sum(1)
-    in_turn = (lengths - moved * (mask.shape[1] + 1)).argsort(stable=True)  # those that move something come first
-    chosen = in_turn[:needed].sort().values
-    kept = {
-        name: value[chosen] if isinstance(value, torch.Tensor) and value.dim() and len(value) == rows else value
-        for name, value in inputs.items()
-    }
-    if trainer.loss_type in BY_ROWS:
-        return kept, needed / rows
-    if trainer.loss_type in BY_TOKENS:
-        return kept, float(lengths[chosen].sum() / lengths.sum().clamp(min=1))
-    return kept, 1.0
 
 
 def _once(prompts: Sequence[list[int]]) -> tuple[list[list[int]], int]:

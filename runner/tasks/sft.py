@@ -23,11 +23,13 @@ from runner.adapters import embeddings
 from runner.adapters.attached import attached
 from runner.batches import FILLER, MicroBatches, Order
 from runner.choices import LAID_TOGETHER
-from runner.errors import Problem, RunError
+from runner.errors import Place, Problem, RunError
 from runner.plan import Plan
 from runner.scores.metrics import OF_A_REWARD, needs_answers
 from runner.text.encoding import NOT_LEARNED
 from runner.token_rows import TokenRows
+
+FIRST_TOKENS = 24  # of a row that stands in no line of a file
 
 
 class Trainer(SFTTrainer):
@@ -40,6 +42,7 @@ class Trainer(SFTTrainer):
         self.train_dataset, self.eval_dataset = train, evaluation
         self.plan, self.rank = plan, rank
         self.counted: Iterator[tuple[int, int]] | None = None  # tokens and learned tokens of the steps to come
+        self.losses: list[torch.Tensor] = []
         # The loss is divided by the learned tokens of the whole step here, whatever the model's forward accepts.
         self.model_accepts_loss_kwargs = True
         base = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
@@ -57,6 +60,10 @@ class Trainer(SFTTrainer):
             embeddings.give_rate(optimizer, model or self.model, embeddings.rate(self.plan.recipe.training))
         return optimizer
 
+    def training_step(self, *given: Any, **named: Any) -> torch.Tensor:
+        self.losses.append(super().training_step(*given, **named))
+        return self.losses[-1]
+
     def compute_loss(
         self,
         model: Any,
@@ -69,6 +76,19 @@ class Trainer(SFTTrainer):
         assert num_items_in_batch is not None, "a step's learned tokens are always counted"
         # DeepSpeed averages the gradients over the processes; the tokens counted are those of all of them.
         return model(**inputs, learned_only=True) * self.accelerator.num_processes / num_items_in_batch.clamp(min=1)
+
+    def rows_of(self, step: int, micro: int) -> list[str]:
+        """Where the rows stand that this process takes in a micro-batch of a step, both counted from 0; or how they
+        begin, where they are made of several."""
+        all_rows = order(self.plan, self.train_dataset)
+        rows = next(itertools.islice(batches.steps(all_rows), step, None))
+        dealt = batches.deal(rows, all_rows.lengths, all_rows.micro, all_rows.processes, self.plan.batch.accumulation)
+        return [self._told(self.train_dataset[row]) for row in dealt[self.rank][micro] if row != FILLER]
+
+    def _told(self, row: dict[str, Any]) -> str:
+        if "file" in row:
+            return str(Place(row["file"], row["line"]))
+        return f"{self.processing_class.decode(row['input_ids'][:FIRST_TOKENS])!r}"
 
     def described(self, first: int, last: int, logs: dict[str, Any]) -> dict[str, Any]:
         """The tokens that the steps after `first` up to `last` held, and how many of them were learned."""

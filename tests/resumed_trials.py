@@ -1,0 +1,115 @@
+"""Trains one recipe after the other, each whole and in two halves, in processes that begin with everything imported.
+
+    python resumed_trials.py FOLDER < recipes.json
+
+Each of the recipes is {"name", "file", "changes"}: a change is an override for the second half alone. For each one a
+line of JSON comes out, with the digests of what was trained.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from runner import changes, checkpoint, machine, planfile, prepare, supervise, train, workers
+from runner.choices import Rows
+from runner.plan import Plan
+from runner.reading import check, overrides, source
+
+HALF = 3  # the step after which a run is stopped
+
+
+def main(folder: Path) -> None:
+    for trial in json.load(sys.stdin):
+        print(json.dumps({"name": trial["name"], **tried(folder, trial)}), flush=True)
+
+
+def tried(folder: Path, trial: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run that nobody stopped and one in two halves end in."""
+    whole, halves = folder / trial["name"] / "whole", folder / trial["name"] / "halves"
+    if fault := apart(lambda: prepare.run(settled(trial, whole))):
+        return {"fault": fault}
+    shutil.copytree(whole, halves)
+    ready = settled(trial, whole, prepared=True)
+    second = settled(trial, halves, prepared=True, changed=trial.get("changes", ()))
+    parts: list[tuple[Plan, Callable[[], bool]]] = [
+        (ready, lambda: False),
+        (replace(ready, directory=str(halves)), After(HALF)),
+        (second, lambda: False),
+    ]
+    for plan, stop in parts:
+        (Path(plan.directory) / "plan.json").write_text(planfile.to_json(plan), encoding="utf-8")
+        if fault := apart(lambda: train.run(plan, stop)):  # noqa: B023
+            return {"fault": fault}
+    return {"whole": found(whole), "halves": found(halves)}
+
+
+class After:
+    """Says that a run is to stop once it has been asked so many times: once a step."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+def settled(trial: Mapping[str, Any], directory: Path, prepared: bool = False, changed: tuple[str, ...] = ()) -> Plan:
+    written = overrides.apply(source.read(trial["file"]), list(changed))
+    recipe = check.settle(written, trial["file"])
+    rows = None
+    if prepared:
+        facts = json.loads((directory / "prepared" / "prepared.json").read_text(encoding="utf-8"))
+        longest = max(facts["train"]["longest"], facts["evaluation"]["longest"])
+        rows = Rows(facts["train"]["rows"], facts["evaluation"]["rows"], longest, tuple(facts["lengths"]))
+    plan = supervise.settle(recipe, written, machine.here(), rows)
+    return replace(plan, directory=str(directory), allowed=changes.MAY_CHANGE if changed else ())
+
+
+def apart(act: Callable[[], object]) -> str | None:
+    """Do something in a process of its own; what went wrong in it, as text."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", LOCAL_WORLD_SIZE="1", MASTER_ADDR="127.0.0.1")
+        os.environ.update(MASTER_PORT=str(workers.free_port()), DS_ACCELERATOR="cpu", CUDA_VISIBLE_DEVICES="")
+        try:
+            act()
+        except BaseException:
+            os.write(writing, traceback.format_exc().encode()[-4000:])
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        fault = pipe.read()
+    _, status = os.waitpid(child, 0)
+    return fault or (f"ended with {status}" if status else None)
+
+
+def found(directory: Path) -> dict[str, Any]:
+    """The adapter's digest, and what was logged of each step."""
+    newest = checkpoint.all_of(directory / "checkpoints")[-1]
+    adapter = newest / "adapter_model.safetensors"
+    logged = [json.loads(line) for line in (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    steps = [[event["step"], event["loss"], event["learning_rate"]] for event in logged if event["event"] == "step"]
+    return {"adapter": hashlib.sha256(adapter.read_bytes()).hexdigest(), "step": newest.name, "steps": steps}
+
+
+if __name__ == "__main__":
+    import datasets  # noqa: F401  # everything, before the first process is made
+    import deepspeed  # noqa: F401
+    import trl  # noqa: F401
+    from trl import GRPOTrainer, SFTTrainer  # noqa: F401
+
+    from runner.tasks import TASKS  # noqa: F401
+
+    main(Path(sys.argv[1]))
