@@ -98,6 +98,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 
 FROM dependencies AS runner
 COPY pyproject.toml README.md LICENSE /source/
+COPY recipes /source/recipes
 COPY rewards /source/rewards
 COPY runner /source/runner
 RUN pip install --no-deps --no-build-isolation --no-cache-dir --target /runner /source

@@ -13,7 +13,7 @@ INSTALL := $(PIP) install --quiet --quiet --no-deps
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup model demo test test-gpu test-slurm test-chaos image test-image lint format lock schema clean
+.PHONY: help setup model demo test test-gpu test-slurm test-chaos image test-image fuzz audit lint format lock schema clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -69,6 +69,23 @@ image: ## Build the container image with docker, podman or buildah
 test-image: .venv/installed $(MODEL) ## Build a small image without CUDA, and run it in many ways (about fifteen minutes)
 	image/test.sh
 
+SECONDS ?= 300
+build/fuzz/atheris: | .venv/installed
+	@$(PIP) install --quiet --quiet --no-deps --target build/fuzz atheris==3.0.0
+
+fuzz: build/fuzz/atheris ## Give the reader of recipes anything for SECONDS (five minutes), looking for what it does not expect
+	@mkdir -p build/fuzz/corpus build/fuzz/found
+	@cp recipes/*.yaml tests/broken/*.yaml build/fuzz/corpus
+	PYTHONPATH=build/fuzz:. $(BIN)/python tests/fuzz/fuzz_recipes.py build/fuzz/corpus \
+		-max_total_time=$(SECONDS) -max_len=8000 -timeout=20 -rss_limit_mb=1024 -artifact_prefix=build/fuzz/found/
+
+audit: ## Ask PyPI whether a locked package has a known vulnerability
+	@$(PYTHON) -m venv build/audit
+	@build/audit/bin/python -m pip install --quiet pip-audit==2.10.1
+	@# strict: a package that PyPI was not asked about is no package without a vulnerability
+	build/audit/bin/pip-audit --strict --disable-pip --no-deps --progress-spinner off \
+		-r requirements.lock -r requirements-dev.lock -r requirements-cuda.lock
+
 lint: .venv/installed ## Check style, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -89,8 +106,9 @@ lock: ## Write the locks anew from pyproject.toml, PyPI and PYTHONS (oldest firs
 	@echo 'Asking PyPI for each of $(PYTHONS): about a minute each'
 	@$(PYTHON) .ci/lock.py $(PYTHONS)
 
-schema: .venv/installed ## Write the JSON Schema that editors complete recipes by
+schema: .venv/installed ## Write the JSON Schema that editors complete recipes by, and docs/recipe.md, from the keys
 	$(BIN)/tunesmith schema > recipes/schema.json
+	$(BIN)/tunesmith schema --markdown > docs/recipe.md
 
 clean: ## Remove .venv and caches; models and outputs stay
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build *.egg-info

@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from runner import weights
+
 LARGEST_HEADER = 100 * 1024**2  # bytes; the safetensors format's own limit
 MOST_DIMENSIONS = 8
 LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|layer)\.(\d+)\.(.+)")
@@ -86,7 +88,11 @@ def _count(matrix: Matrix, wanted: tuple[str, ...]) -> int:
 
 
 class UnreadableModel(ValueError):
-    """The model's files are not what they should be."""
+    """The model's files are not what they should be. `hint` says what can be done, where that is known."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        self.hint = hint
+        super().__init__(message)
 
 
 def read(name: str, revision: str | None = None) -> Architecture | None:
@@ -123,6 +129,8 @@ def cached(name: str, revision: str | None, kind: str = "models") -> Path | None
 def _from_directory(directory: Path) -> Architecture:
     path = directory / "config.json"
     config = _json_object(path)
+    if pickled := weights.pickled_in(directory):
+        raise UnreadableModel(f"`{directory}` has its weights as a pickle, `{pickled}`", weights.HINT)
     text = config.get("text_config")  # of a model that reads pictures as well
     if isinstance(text, dict):
         config = config | text

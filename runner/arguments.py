@@ -5,6 +5,37 @@ from __future__ import annotations
 import argparse
 
 import runner
+from runner.reading.keys import FORMATS, TASKS
+
+SHELLS = ("bash", "zsh", "fish")
+EXAMPLES = {
+    "init": (
+        "tunesmith init reviews.csv",
+        "tunesmith init train.jsonl test.jsonl --model models/mine --output reviews.yaml",
+        "tunesmith init demo",
+    ),
+    "validate": ("tunesmith validate recipe.yaml --data", "tunesmith validate recipes/*.yaml --format github"),
+    "plan": ("tunesmith plan recipe.yaml --machine h100:8", "tunesmith plan recipe.yaml --set training.batch_size=64"),
+    "doctor": ("tunesmith doctor", "tunesmith doctor recipe.yaml --network"),
+    "preview": ("tunesmith preview recipe.yaml --row 3", "tunesmith preview recipe.yaml --html rows.html"),
+    "rewards check": (
+        "tunesmith rewards check recipe.yaml --prompts 16",
+        "tunesmith rewards check recipe.yaml --completions answers.jsonl",
+    ),
+    "train": (
+        "tunesmith train recipe.yaml --set training.max_steps=20",
+        "tunesmith train recipe.yaml --time-limit 3h30m",
+    ),
+    "push": ("tunesmith push outputs/demo",),
+    "report": ("tunesmith report outputs/demo --output page.html",),
+    "generate": ('tunesmith generate outputs/demo "12 silver pens, please"', "tunesmith generate outputs/demo --chat"),
+    "evaluate": ("tunesmith evaluate outputs/demo --data new_rows.jsonl", "tunesmith evaluate outputs/demo --json"),
+    "schema": ("tunesmith schema > schema.json", "tunesmith schema --markdown > recipe.md"),
+    "completion": (
+        'eval "$(tunesmith completion bash)"',
+        "tunesmith completion fish > ~/.config/fish/completions/tunesmith.fish",
+    ),
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -12,6 +43,32 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="tunesmith", description="One YAML recipe in, one trained adapter out.")
     top.add_argument("--version", action="version", version=f"tunesmith {runner.__version__}")
     verbs = top.add_subparsers(title="verbs", required=True, metavar="VERB", dest="verb")
+
+    init = verbs.add_parser("init", help="write a recipe for data, or one of those that ship")
+    init.add_argument(
+        "files", nargs="*", metavar="FILE", help="data files, folders or globs; or the name of a recipe that ships"
+    )
+    init.add_argument("--list", action="store_true", help="show the recipes that ship")
+    init.add_argument("--task", choices=TASKS, help="what to train for; guessed by default")
+    init.add_argument(
+        "--format",
+        dest="row_format",
+        choices=FORMATS[1:],
+        metavar="NAME",
+        help="the format of the rows; guessed by default",
+    )
+    init.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="ROLE=NAME",
+        help="which column is the prompt, the completion …",
+    )
+    init.add_argument("--model", metavar="MODEL", help="the base model: a Hub id, a directory or a `.gguf` file")
+    init.add_argument("--name", metavar="NAME", help="the run's name")
+    init.add_argument("--output", metavar="FILE", help="where the recipe goes; `-` prints it")
+    init.add_argument("--force", action="store_true", help="overwrite what is there")
+    init.add_argument("--yes", action="store_true", help="ask nothing, and take what is likeliest")
 
     validate = _with_recipe(verbs.add_parser("validate", help="say every fault of recipes"), several=True)
     validate.add_argument("--data", action="store_true", help="read and check the data as well")
@@ -27,7 +84,10 @@ def parser() -> argparse.ArgumentParser:
     doctor.add_argument("--network", action="store_true", help="try to reach the Hub as well")
 
     preview = _with_recipe(verbs.add_parser("preview", help="show the tokens of a row, and which are learned"))
-    preview.add_argument("--row", type=int, default=1, metavar="N", help="which training row, from 1")
+    preview.add_argument("--row", type=int, metavar="N", help="which training row, from 1")
+    preview.add_argument(
+        "--html", nargs="?", const="", metavar="FILE", help="write all rows to a page; NAME-preview.html by default"
+    )
 
     rewards = verbs.add_parser("rewards", help="try the rewards of a recipe for `task: grpo`")
     actions = rewards.add_subparsers(title="what to do with them", required=True, metavar="ACTION", dest="action")
@@ -83,8 +143,26 @@ def parser() -> argparse.ArgumentParser:
 
     _with_evaluation(verbs.add_parser("evaluate", help="score a trained adapter beside its base model"))
 
-    verbs.add_parser("schema", help="print the JSON Schema of recipes, for editors")
+    schema = verbs.add_parser("schema", help="print the JSON Schema of recipes, for editors")
+    schema.add_argument("--markdown", action="store_true", help="print a page of reference instead")
+
+    completion = verbs.add_parser("completion", help="print a script that completes this command line in a shell")
+    completion.add_argument("shell", choices=SHELLS, help="the shell")
+    _explain(top)
     return top
+
+
+def _explain(parser: argparse.ArgumentParser, path: str = "") -> None:
+    """Put its examples under the help of each verb."""
+    if path in EXAMPLES:
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        lines = "\n".join(f"  {example}" for example in EXAMPLES[path])
+        parser.epilog = f"for example:\n{lines}"
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, verb in action.choices.items():
+                verb.description = next(each.help for each in action._choices_actions if each.dest == name)
+                _explain(verb, f"{path} {name}".strip())
 
 
 def _with_recipe(

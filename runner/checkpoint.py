@@ -32,6 +32,9 @@ WITHOUT_EFFECT = (
     "log_every", "early_stopping", "checkpoints", "epochs", "max_steps", "evaluate_every", "non_finite",
     "stall_timeout",
 )  # fmt: skip
+# What of a checkpoint is loaded by others: the adapter, or the model where all weights are trained.
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+MODEL_FILES = ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json")
 UNFINISHED = "checkpoint-"  # how the name of a folder begins that is not published, as transformers has it
 
 logger = logging.getLogger(__name__)
@@ -195,7 +198,7 @@ def chosen(directory: Path, wanted: Mapping[str, Any] | None = None) -> Path | N
     """The checkpoint that an ended training chose; None where none did, or one with other settings than `wanted`."""
     try:
         found = json.loads((directory / CHOSEN).read_text(encoding="utf-8"))
-        folder = directory / "checkpoints" / f"step-{found['step']}"
+        folder = directory / "checkpoints" / f"step-{found['step']:d}"
         same = wanted is None or not differences(found["settings"], wanted)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None

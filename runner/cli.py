@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner import arguments, errors
+from runner import arguments, errors, secrets
 from runner.errors import DONE, FAILED, Place, Problem, RecipeError, UserError
 
 if TYPE_CHECKING:
@@ -30,6 +30,11 @@ def main(given: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what cannot be encoded is no reason to fail
             stream.reconfigure(errors="backslashreplace")
+    with secrets.masked_output(os.environ):
+        return _main(given)
+
+
+def _main(given: Sequence[str] | None) -> int:
     options = arguments.parser().parse_args(given)
     try:
         code = VERBS[options.verb](options)
@@ -53,6 +58,22 @@ def _recipe(path: str, options: argparse.Namespace) -> tuple[Recipe, Source]:
 
     written = overrides.apply(source.read(path), options.set)
     return check.settle(written, path), written
+
+
+def _init(options: argparse.Namespace) -> int:
+    from runner import show_drafts
+    from runner.init import shipped
+
+    if options.list:
+        show_drafts.listing(shipped.recipes(), _console())
+    elif not options.files:
+        hint = "`tunesmith init rows.jsonl` writes a recipe for a file, `tunesmith init --list` shows those that ship"
+        raise RecipeError(Problem("no data is named", hint=hint))
+    elif len(options.files) == 1 and shipped.is_one(options.files[0]):
+        show_drafts.write_shipped(options, _console())
+    else:
+        show_drafts.write_draft(options, _console(stderr=options.output == "-"))
+    return DONE
 
 
 def _validate(options: argparse.Namespace) -> int:
@@ -134,15 +155,25 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _preview(options: argparse.Namespace) -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     from runner import machine, supervise
 
-    if options.row < 1:
-        raise RecipeError(Problem(f"there is no row {options.row}", Place("--row"), "rows are counted from 1"))
+    row = 1 if options.row is None else options.row
+    if row < 1:
+        raise RecipeError(Problem(f"there is no row {row}", Place("--row"), "rows are counted from 1"))
+    if options.row is not None and options.html is not None:
+        raise RecipeError(Problem("`--html` shows all rows", Place("--row"), "leave one of the two out"))
     recipe, places = _recipe(options.recipe, options)
     settled = supervise.settle(recipe, places, machine.here(), None)
+    if options.html is not None:
+        from runner import preview_page
+
+        written = preview_page.write(settled, Path(options.html or f"{recipe.name}-preview.html"))
+        print(errors.printable(str(written)))
+        return DONE
     from runner import preview
 
-    preview.show(settled, options.row, _console())
+    preview.show(settled, row, _console())
     return DONE
 
 
@@ -315,9 +346,19 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _schema(options: argparse.Namespace) -> int:
-    from runner.reading import schema_export
+    from runner.reading import reference, schema_export
 
+    if options.markdown:
+        print(reference.text(), end="")
+        return DONE
     print(json.dumps(schema_export.json_schema(), indent=2, ensure_ascii=False))
+    return DONE
+
+
+def _completion(options: argparse.Namespace) -> int:
+    from runner import completion
+
+    print(completion.script(options.shell, arguments.parser()), end="")
     return DONE
 
 
@@ -333,6 +374,7 @@ def _colour(stream: Any) -> bool:
 
 
 VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "init": _init,
     "validate": _validate,
     "plan": _plan,
     "doctor": _doctor,
@@ -346,6 +388,7 @@ VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "generate": _generate,
     "evaluate": _evaluate,
     "schema": _schema,
+    "completion": _completion,
 }
 
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from runner import recipe
+from runner import recipe, weights
 from runner.errors import Problem, RecipeError
 
 
@@ -17,6 +17,9 @@ def settings(adapter: recipe.Adapter) -> recipe.Adapter:
     """
     if adapter.continue_from is None or not Path(adapter.continue_from).is_dir():
         return adapter
+    if pickled := weights.pickled_in(adapter.continue_from):
+        message = f"`{adapter.continue_from}` has its weights as a pickle, `{pickled}`"
+        raise RecipeError(Problem(message, hint=weights.HINT))
     path = Path(adapter.continue_from) / "adapter_config.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -18,7 +18,7 @@ from runner.data import documents
 from runner.data.dataset import MOST_SHOWN, Rejected
 from runner.data.documents import Piece, Survey
 from runner.data.origins import SPLITS
-from runner.errors import DataError, Problem, RecipeError
+from runner.errors import DataError, Place, Problem, RecipeError
 from runner.text import pieces, special_tokens
 from runner.text.pieces import Ids, Part
 from runner.token_rows import FILES, Writer
@@ -82,6 +82,34 @@ def write(settings: recipe.Dataset, survey: Survey, tokenizer: Any, length: int,
         ledger=_ledger(survey, splits),
         rejected=[each for split in splits.values() for each in split.rejected],
     )
+
+
+def opening(
+    settings: recipe.Dataset, survey: Survey, tokenizer: Any, length: int, wrapped: bool, folder: Path, most: int
+) -> list[tuple[int, Place]]:
+    """Write the first rows to train on, of about `most` tokens, to `folder/train`, each as `write` has it.
+
+    Gives the token at which each document begins, and where it stands. Raises DataError as `write` does.
+    """
+    split = _Split(Writer(folder / "train"), settings, length, wrapped)
+    begins: list[tuple[int, Place]] = []
+    within = False
+    try:
+        for tokens in encoded(documents.stream(settings, survey), tokenizer):
+            if tokens.key.split != "train":
+                continue
+            if not within:
+                begins.append((split.writer.tokens, tokens.key.place))
+            _take(split, tokens)
+            within = not tokens.ends
+            if split.writer.tokens >= most and (wrapped or not within or split.writer.tokens >= 2 * most):
+                break
+        if wrapped or within:  # a document that goes on is shown as far as it was read
+            split.writer.cut(0 if wrapped else split.begin, split.writer.tokens, length)
+    finally:
+        split.writer.close()
+    _raise_faults({"train": split})
+    return begins
 
 
 def encoded(parts: Iterable[Piece], tokenizer: Any) -> Iterator[Ids[Piece]]:

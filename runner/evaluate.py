@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from runner import asked, intervals, measuring, model, reload, rewarded, training
+from runner import asked, intervals, measuring, model, reload, rewarded, secrets, training
 from runner.events import tell
 from runner.intervals import Measured, Parts
 from runner.plan import Plan
@@ -77,7 +78,8 @@ def score(plan: Plan, adapted: Trained, tokenizer: PreTrainedTokenizerBase, step
         found["not_measured"] = [name for name in measured if name not in found["metrics"]]
         found["questions"] = len(samples)
         with (directory / "samples.jsonl").open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
+            lines = (json.dumps(sample, ensure_ascii=False) for sample in samples)
+            file.writelines(secrets.redact(line, os.environ) + "\n" for line in lines)
     (directory / "evaluation.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     tell({"event": "evaluated", **found})
 

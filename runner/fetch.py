@@ -8,15 +8,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from runner import recipe
+from runner import recipe, weights
 from runner.errors import Problem, RecipeError, RunError
 
 # The same weights again, for other programs.
-OTHER_FORMATS = ("*.gguf", "*.onnx", "*.onnx_data", "*.h5", "*.msgpack", "*.ot", "*.pth", "original/*", "onnx/*")
+OTHER_FORMATS = ("*.gguf", "*.onnx", "*.onnx_data", "*.h5", "*.msgpack", "*.ot", "original/*", "onnx/*")
 
 
 # What belongs to an adapter.
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.*", "*.json", "*.jinja", "tokenizer*", "*.model", "merges.txt")
+ADAPTER_FILES = (
+    "adapter_config.json",
+    "adapter_model*.safetensors",
+    "*.json",
+    "*.jinja",
+    "tokenizer*",
+    "*.model",
+    "merges.txt",
+)
+
+
+def needed(settled: recipe.Recipe) -> None:
+    """Fetch what a run begins with: its model, and the adapter that it goes on with. Raises as `model` does."""
+    model(settled.model)
+    if settled.adapter.continue_from:
+        adapter(settled.adapter.continue_from)
 
 
 def model(settings: recipe.Model) -> None:
@@ -33,8 +48,9 @@ def model(settings: recipe.Model) -> None:
     def fetched() -> str:
         info = HfApi().model_info(name, revision=revision)
         files = [sibling.rfilename for sibling in info.siblings or []]
-        twice = ["*.bin"] if any(file.endswith(".safetensors") for file in files) else []
-        return str(snapshot_download(name, revision=revision, ignore_patterns=[*OTHER_FORMATS, *twice]))
+        if pickled := weights.only_pickled(files):
+            raise RecipeError(Problem(f"`{name}` has its weights as a pickle, `{pickled}`", hint=weights.HINT))
+        return str(snapshot_download(name, revision=revision, ignore_patterns=[*OTHER_FORMATS, *weights.PICKLED]))
 
     _get("model", name, revision, fetched)
 
@@ -42,11 +58,15 @@ def model(settings: recipe.Model) -> None:
 def adapter(name: str) -> Path:
     """The directory of an adapter: the one that is named, or the files of a Hub id. Raises as `model` does."""
     if Path(name).is_dir():
+        if pickled := weights.pickled_in(name):
+            raise RecipeError(Problem(f"`{name}` has its weights as a pickle, `{pickled}`", hint=weights.HINT))
         return Path(name).resolve()
     from huggingface_hub import HfApi, snapshot_download
 
     def fetched() -> str:
-        HfApi().model_info(name)  # which says why there is none; `snapshot_download` only that it has no files
+        info = HfApi().model_info(name)  # which says why there is none; `snapshot_download` only that it has no files
+        if pickled := weights.only_pickled(sibling.rfilename for sibling in info.siblings or []):
+            raise RecipeError(Problem(f"`{name}` has its weights as a pickle, `{pickled}`", hint=weights.HINT))
         return str(snapshot_download(name, allow_patterns=ADAPTER_FILES))
 
     return Path(_get("adapter", name, None, fetched))

@@ -133,7 +133,7 @@ def _obey(order: Message, recipe: Recipe, follower: Follower, say: Callable[[str
     elif order["say"] == "fetch":
         see(directory, order["sums"])
         with follower.signals.ending(stop):
-            fetch.model(recipe.model)
+            fetch.needed(recipe)
         if recipe.model.name.endswith(".gguf"):  # once here, and not in every process that trains
             apart = World(follower.nodes.count, rank, "127.0.0.1", workers.free_port())
             workers.run(

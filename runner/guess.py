@@ -19,8 +19,8 @@ def rows(recipe: Recipe) -> Rows:
     if recipe.task == "continued_pretraining":
         return _guess_rows_of_text(recipe)
     data = dataset.read(recipe.dataset, recipe.training.seed)
-    lengths = [_guessed_tokens(sample.example) for sample in data.train]
-    longest = max((*lengths, *(_guessed_tokens(sample.example) for sample in data.evaluation)), default=0)
+    lengths = [guessed_tokens(sample.example) for sample in data.train]
+    longest = max((*lengths, *(guessed_tokens(sample.example) for sample in data.evaluation)), default=0)
     return Rows(len(data.train), len(data.evaluation), longest, microbatch.quantiles(lengths))
 
 
@@ -39,7 +39,8 @@ def _guess_rows_of_text(recipe: Recipe) -> Rows:
     return Rows(counts["train"], counts["evaluation"], longest, (longest,))
 
 
-def _guessed_tokens(example: Example) -> int:
+def guessed_tokens(example: Example) -> int:
+    """The tokens of an example, with what a chat template adds; rather too many than too few."""
     if isinstance(example, Instruction):
         characters = len(example.prompt) + len(example.completion)
     elif isinstance(example, Question):

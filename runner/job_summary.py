@@ -27,8 +27,8 @@ from runner.errors import (
     printable,
 )
 from runner.hub.card import METRIC_NAMES
-from runner.hub.redaction import redact
-from runner.report.reading import Files, clean, mapping, number, short
+from runner.report.reading import Files, mapping, number, short
+from runner.secrets import cleaned, redact
 
 VARIABLE = "GITHUB_STEP_SUMMARY"  # holds the file that GitHub shows
 MOST_BYTES = 1024**2  # that GitHub takes of one step; with one byte more it shows none of it
@@ -97,7 +97,7 @@ def write(directory: Path | None, fault: UserError | None, environment: Mapping[
 def render(directory: Path | None, fault: UserError | None, environment: Mapping[str, str]) -> str:
     """The summary as Markdown, far below GitHub's limit whatever the run's files hold."""
     code = DONE if fault is None else fault.exit_code
-    state = {} if directory is None else clean(runfile.read(directory), environment)
+    state = {} if directory is None else cleaned(runfile.read(directory), environment)
     # what lies there may be of another run: one that has the name, or that still goes on
     ours = directory is not None and (fault is None or state.get("exit_code") == code)
     heading, advice = ENDS.get(code, ENDS[FAILED])

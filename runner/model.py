@@ -113,6 +113,7 @@ def weights(plan: Plan, device_map: Any = None, trained: Path | None = None) -> 
             locate(settings) if trained is None else str(trained),
             revision=settings.revision if trained is None else None,
             trust_remote_code=settings.trust_remote_code,
+            use_safetensors=True,
             **options,
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
@@ -215,6 +216,13 @@ def _convert(path: Path, target: Path) -> None:
 def _unloadable(settings: recipe.Model, error: Exception, part: str = "model") -> RecipeError | RunError:
     """A sentence for what transformers raised, and what to do about it."""
     name, text = settings.name, str(error)
+    if "trust_remote_code" in text:
+        return RecipeError(
+            Problem(
+                f"`{name}` comes with Python code of its own, which is not run",
+                hint="a model of a kind that transformers knows needs none; `model.trust_remote_code: true` runs it",
+            )
+        )
     if Path(name).exists():
         hint = None
         if part == "tokenizer" and Path(name).is_dir() and not (Path(name) / "tokenizer.json").exists():

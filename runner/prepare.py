@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -21,7 +22,7 @@ from typing import Any
 import datasets
 
 import runner
-from runner import corpus, microbatch, model, token_rows
+from runner import corpus, microbatch, model, secrets, token_rows
 from runner.data import dataset, documents, held_out
 from runner.data.dataset import Data, Rejected, Sample
 from runner.data.examples import Chat, Document, Question
@@ -68,6 +69,11 @@ def encode(plan: Plan, data: Data, tokenizer: Any) -> tuple[Encoded, Encoded]:
     if data.train and not train.rows:
         raise DataError(Problem("no row is left to learn from", hint="`rejects.jsonl` says why each was left out"))
     return train, evaluation
+
+
+def packed(encoded: Encoded, most: int) -> datasets.Dataset:
+    """Rows to train on, packed by TRL's best fit as a run has them; `seq_lengths` tells them apart."""
+    return _packed(_table(encoded), most)
 
 
 def _prepare(plan: Plan, data: Data, tokenizer: Any, key: str, directory: Path) -> dict[str, Any]:
@@ -265,7 +271,7 @@ def _write_rejects(directory: Path, rejected: Sequence[Rejected]) -> None:
                 "reason": each.problem.message,
                 "row": each.raw,
             }
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.write(secrets.redact(json.dumps(line, ensure_ascii=False), os.environ) + "\n")
 
 
 def _fingerprint(parts: Sequence[Encoded]) -> str:

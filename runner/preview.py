@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich.console import Console
@@ -103,7 +104,7 @@ def _tokens(row: encoding.TokenRow, tokenizer: Any, coloured: bool) -> Text:
     """The row token by token: learned ones on green, neighbours in two shades, or each in brackets."""
     shown = Text()
     shades = itertools.cycle(("black on green", "black on bright_green"))
-    for piece, learned in _pieces(row, tokenizer):
+    for piece, learned, _ in pieces(row, decoder(tokenizer)):
         for mark, visible in SPACE_MARKS.items():
             piece = piece.replace(mark, visible)
         if coloured:
@@ -113,14 +114,19 @@ def _tokens(row: encoding.TokenRow, tokenizer: Any, coloured: bool) -> Text:
     return shown
 
 
-def _pieces(row: encoding.TokenRow, tokenizer: Any) -> Iterator[tuple[str, bool]]:
-    """Each token's text. Tokens that hold a part of a character only are shown with the rest of it."""
-    held: list[int] = []
+def decoder(tokenizer: Any) -> Callable[[tuple[int, ...]], str]:
+    """Ids -> their text, each found once."""
+    return functools.cache(lambda ids: str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)))
+
+
+def pieces(row: encoding.TokenRow, decode: Callable[[tuple[int, ...]], str]) -> Iterator[tuple[str, bool, int]]:
+    """Each token's text, whether it is learned, and 1; tokens that hold parts of a character come as one, counted."""
+    held: tuple[int, ...] = ()
     for token, label in zip(row.ids, row.labels, strict=True):
-        held.append(token)
-        text = tokenizer.decode(held, clean_up_tokenization_spaces=False)
+        held += (token,)
+        text = decode(held)
         if "\ufffd" not in text or len(held) > LONGEST_CHARACTER:
-            yield text, label != encoding.NOT_LEARNED
-            held = []
+            yield text, label != encoding.NOT_LEARNED, len(held)
+            held = ()
     if held:
-        yield tokenizer.decode(held, clean_up_tokenization_spaces=False), row.labels[-1] != encoding.NOT_LEARNED
+        yield decode(held), row.labels[-1] != encoding.NOT_LEARNED, len(held)

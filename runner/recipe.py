@@ -30,6 +30,7 @@ class Source:
     split: str | None  # of a Hub dataset
     columns: tuple[tuple[str, str], ...]  # (our name, the name in the data)
     format: str  # auto | prompt_completion | messages | prompt | text | calls | a format of `data/calling`
+    templates: tuple[tuple[str, str], ...] = ()  # (our name, the Jinja template that makes it of the row)
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,7 @@ class Hub:
     repository: str  # owner/name
     private: bool
     revision: str
+    checkpoints: bool = False  # whether they are pushed too, to a branch of their own
 
 
 @dataclass(frozen=True)

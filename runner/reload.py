@@ -28,8 +28,6 @@ Trained: TypeAlias = PeftModel | PreTrainedModel  # an adapter on its base, or a
 
 logger = logging.getLogger(__name__)
 
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-MODEL_FILES = ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json")
 COPIES = (".modules_to_save.", ".original_module.")  # in names of tensors
 TOLERANCE = 0.02  # of the loss, relative (absolute below 1): what bfloat16 and another grouping of rows can make
 
@@ -45,10 +43,11 @@ def assemble(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> checkpoint.Manif
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     full = plan.recipe.adapter.type == "full"
-    for path in (path for name in (MODEL_FILES if full else ADAPTER_FILES) for path in folder.glob(name)):
+    names = checkpoint.MODEL_FILES if full else checkpoint.ADAPTER_FILES
+    for path in (path for name in names for path in folder.glob(name)):
         shutil.copyfile(path, unfinished / path.name)
     if plan.recipe.model.add_tokens and not full:
-        _without_copies(unfinished / ADAPTER_FILES[1])
+        _without_copies(unfinished / checkpoint.ADAPTER_FILES[1])
     tokenizer.save_pretrained(unfinished)
     shutil.rmtree(target, ignore_errors=True)
     unfinished.rename(target)

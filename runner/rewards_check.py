@@ -56,7 +56,7 @@ def sampled(recipe: Recipe, places: Source, prompts: int, watcher: Watcher) -> C
     _require_rewards(recipe, places)
     if not Path(recipe.model.name).exists():
         watcher.say(f"getting {recipe.model.name} from the Hub, unless it is here")
-        fetch.model(recipe.model)
+        fetch.needed(recipe)
     plan = supervise.settle(recipe, places, machine.here(), None)
     directory = Path(plan.directory) / FOLDER
     plan = replace(plan, directory=str(directory))

@@ -1,6 +1,7 @@
 """What sampling leaves behind: `completions.jsonl` with every completion, `rewards.jsonl` with what its scoring said.
 
-Every process of a run appends whole lines to both. A run that goes on drops the lines after the step it goes on from.
+Every process of a run appends whole lines to both, without what looks like a secret. A run that goes on drops the lines
+after the step it goes on from.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runner import events
+from runner import events, secrets
 
 COMPLETIONS, REWARDS = "completions.jsonl", "rewards.jsonl"
 
@@ -49,4 +50,5 @@ def _opened(path: Path) -> int:
 
 
 def _append(descriptor: int, line: Mapping[str, Any]) -> None:
-    os.write(descriptor, (json.dumps(line, ensure_ascii=False, default=str) + "\n").encode("utf-8", "backslashreplace"))
+    text = secrets.redact(json.dumps(line, ensure_ascii=False, default=str), os.environ)
+    os.write(descriptor, f"{text}\n".encode("utf-8", "backslashreplace"))

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runner import errors
+from runner import errors, secrets
 from runner.errors import Interrupted, OutOfMemory, Problem, PushError, RecipeError, RunError, UserError
 
 NAME = "run.json"
@@ -51,11 +51,16 @@ def end(directory: Path, status: str, error: UserError) -> None:
 
 
 def update(directory: Path, **changes: Any) -> dict[str, Any]:
-    """Put changes into the run's state, with the time. A new status ends what was said of a fault before."""
+    """Put changes into the run's state, with the time and without what looks like a secret.
+
+    A new status ends what was said of a fault before.
+    """
     if "status" in changes:
         assert changes["status"] in STATUSES, changes["status"]
         changes = {"fault": None} | changes
-    state = read(directory) | changes | {"updated": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    shown: dict[str, Any] = secrets.cleaned(changes, os.environ)
+    updated = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    state = read(directory) | shown | {"updated": updated}
     write(directory / NAME, json.dumps(state, indent=1, ensure_ascii=False) + "\n")
     return state
 

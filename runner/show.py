@@ -39,7 +39,8 @@ def plan(settled: Plan, console: Console) -> None:
     _row(console, "model", recipe.model.name + (f" at {recipe.model.revision}" if recipe.model.revision else ""))
     _row(console, "writes to", settled.directory)
     if recipe.output.hub:
-        _row(console, "pushes to", f"{recipe.output.hub.repository} ({recipe.output.hub.revision})")
+        checkpoints = "checkpoints too, while training goes on" if recipe.output.hub.checkpoints else ""
+        _row(console, "pushes to", f"{recipe.output.hub.repository} ({recipe.output.hub.revision})", checkpoints)
     _section(console, "machine")
     _row(console, "device", settled.device_name, f"{settled.device_memory / GIB:.0f} GiB a process")
     if settled.nodes > 1:

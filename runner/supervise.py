@@ -28,9 +28,11 @@ from runner import (
     machine,
     planfile,
     provenance,
+    publishing,
     remedies,
     runfile,
     scoring,
+    secrets,
     sharding,
     time_limit,
     trackers,
@@ -73,7 +75,7 @@ def settle(recipe: Recipe, places: Source, where: machine.Machine, rows: Rows | 
     try:
         shape = architecture.read(recipe.model.name, recipe.model.revision)
     except architecture.UnreadableModel as error:
-        raise RecipeError(Problem(str(error), _place(places, ("model", "name")))) from error
+        raise RecipeError(Problem(str(error), _place(places, ("model", "name")), error.hint)) from error
     try:
         recipe = replace(recipe, adapter=continued.settings(recipe.adapter))
         sharding.check(recipe.deepspeed.config)
@@ -133,7 +135,7 @@ class Session:
         if directory is not None:
             runfile.end(directory, "not_pushed", error)
         self.lead.end(error)
-        os.write(sys.stderr.fileno(), f"{errors.report(error)}\n".encode())
+        os.write(sys.stderr.fileno(), f"{secrets.redact(errors.report(error), os.environ)}\n".encode())
         if directory is not None:
             page.attempt(directory, os.environ, lambda _: None)
         os._exit(error.exit_code)
@@ -143,7 +145,7 @@ def _train(recipe: Recipe, places: Source, watcher: Watcher, session: Session) -
     with session.signals.ending(session.leave):
         if not Path(recipe.model.name).exists():
             watcher.say(f"getting {recipe.model.name} from the Hub, unless it is here")
-        fetch.model(recipe.model)
+        fetch.needed(recipe)
     where = session.machine()
     plan = settle(recipe, places, where, None)
     trackers.check(recipe.tracking, os.environ, Path.cwd(), machine.importable, lambda path: _place(places, path))
@@ -159,7 +161,7 @@ def _train(recipe: Recipe, places: Source, watcher: Watcher, session: Session) -
         if before.get("status") == "done" and target in (None, before.get("pushed_to")):
             watcher.say(f"{directory} holds the finished run of this recipe: nothing to do")
             return DONE
-        if recipe.output.hub:
+        if recipe.output.hub and before.get("status") not in TRAINED:  # what is trained is pushed, and not asked about
             with session.signals.ending(session.leave):
                 repository.preflight(recipe.output.hub, os.environ)
         stack.callback(page.attempt, directory, os.environ, watcher.say)  # at every end
@@ -230,7 +232,7 @@ def _run(plan: Plan, places: Source, directory: Path, session: Session, watcher:
         commit=provenance.commit(Path(plan.recipe.file)),
         model={"name": plan.recipe.model.name, "revision": plan.recipe.model.revision},
     )
-    runfile.write(directory / "recipe.yaml", "\n".join(places.lines))
+    runfile.write(directory / "recipe.yaml", secrets.redact("\n".join(places.lines), os.environ))
     try:
         plan = _stages(plan, places, directory, session, watcher)
     except UserError as error:
@@ -301,14 +303,16 @@ def _stages(plan: Plan, places: Source, directory: Path, session: Session, watch
     order("fetch", "plan.json", "prepared/prepared.json")
     lead.done()
     watcher.say("training: loading the model")
-    try:
-        _train_everywhere(plan, session, order, stage)
-    except OutOfMemory as error:
-        where = session.machine()
-        raise remedies.told(error, plan, lambda recipe: settle(recipe, places, where, rows)) from error
-    runfile.update(directory, status="evaluating", rewards=scoring.hashes(plan.recipe))
-    watcher.say("evaluating: reading the adapter back")
-    stage("evaluate", plan)
+    with publishing.beside(plan.recipe.output.hub, directory, watcher.say, session.signals) as pushes:
+        try:
+            _train_everywhere(plan, session, order, stage)
+        except OutOfMemory as error:
+            where = session.machine()
+            raise remedies.told(error, plan, lambda recipe: settle(recipe, places, where, rows)) from error
+        pushes.finish()
+        runfile.update(directory, status="evaluating", rewards=scoring.hashes(plan.recipe))
+        watcher.say("evaluating: reading the adapter back")
+        stage("evaluate", plan)
     runfile.update(directory, result=seen["reloaded"] | {"event": None})
     return plan
 
@@ -346,7 +350,9 @@ def _has_changed(before: Mapping[str, Any], recipe: Recipe, directory: Path, all
     is written over a finished run."""
     if before.get("status") not in TRAINED:
         return False
-    changed = checkpoint.differences(_comparable(before["recipe"]), _comparable(asdict(recipe)))
+    changed = checkpoint.differences(
+        _comparable(before["recipe"]), _comparable(secrets.cleaned(asdict(recipe), os.environ))
+    )
     changes.judge(f"`{directory}` holds the finished run of another recipe; these differ", changed, allowed)
     return bool(changed)
 

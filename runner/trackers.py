@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 
-from runner import runfile, secrets
+from runner import runfile
 from runner.errors import Place, Problem, RecipeError
 from runner.recipe import Tracking
 
@@ -24,9 +24,8 @@ DATABASES = ("sqlite", "postgresql", "mysql", "mssql")  # that MLflow writes to 
 RETRIES = "3"  # of a message to MLflow, ten seconds in all; its own seven keep a run from its end for hours
 KEYS = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")
 AWAY_FROM_THE_NETWORK = ("offline", "disabled", "dryrun")
-# An address with what stands in front of its `@`, which may be a password.
+# What stands in front of the `@` of an address, which may be a password.
 LOGIN = re.compile(r"(?<=://)[^/\s@]+@")
-SHORTEST_SECRET = 8  # characters; anything shorter is hidden in too many words
 
 Places = Callable[[tuple[str, ...]], Place | None]
 
@@ -96,14 +95,6 @@ def note(tracking: Tracking, directory: Path, outside: Mapping[str, str], runs: 
     """Write down the trackers' runs, so that this run goes on with them after an interruption."""
     noted = {name: {"run": run, "place": _place(name, tracking, directory, outside)} for name, run in runs.items()}
     runfile.write(directory / NOTES, json.dumps(noted, indent=1) + "\n")
-
-
-def hidden(text: str, outside: Mapping[str, str]) -> str:
-    """The text of a tracker's fault without keys, passwords and what the environment calls a secret."""
-    for key, value in outside.items():
-        if secrets.names_secret(key) and len(value) >= SHORTEST_SECRET:
-            text = text.replace(value, "*" * SHORTEST_SECRET)
-    return LOGIN.sub("", secrets.hide(text))
 
 
 def _has_no_key(outside: Mapping[str, str], folder: Path) -> bool:

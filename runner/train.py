@@ -16,7 +16,7 @@ import numpy
 import torch
 from transformers import set_seed
 
-from runner import checkpoint, finite, machine, model, pulse, saving, training
+from runner import checkpoint, finite, machine, model, pickles, pulse, saving, training
 from runner.choices import LAID_TOGETHER
 from runner.events import Teller
 from runner.plan import Plan
@@ -47,6 +47,8 @@ def run(plan: Plan, stop_requested: Callable[[], bool]) -> bool:
     set_seed(plan.recipe.training.seed)
     damaged: list[Path] = []
     resumed = checkpoint.newest(folder, settings, plan.allowed, damaged)
+    if resumed:
+        pickles.admit(resumed[0])
     step = resumed[1].step if resumed else 0
     tokenizer = model.tokenizer(plan.recipe.model)
     with ExitStack() as stack:

@@ -18,7 +18,7 @@ from torch import distributed
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import INTEGRATION_TO_CALLBACK
 
-from runner import checkpoint, sharding, token_rows, trackers
+from runner import checkpoint, secrets, sharding, token_rows, trackers
 from runner.errors import Problem, RunError
 from runner.plan import Plan
 from runner.scores.metrics import BY_REWARDS, LOWER_IS_BETTER, needs_answers
@@ -139,7 +139,7 @@ class Tracked:
             try:
                 return act(*given, **named)
             except Exception as error:  # whatever a package or its network fails with, it is not the training
-                fault = trackers.hidden(f"{type(error).__name__}: {error}", os.environ)
+                fault = secrets.redact(f"{type(error).__name__}: {error}", os.environ)
                 logger.warning("the tracker `%s` failed in `%s`: %s", self.name, event, fault)
 
         return carefully
@@ -150,7 +150,7 @@ class Tracked:
         try:
             self.callback.on_train_begin(args, state, control, **more)
         except Exception as error:  # as above; but nothing is lost yet, and a person is likely to be there
-            fault = trackers.hidden(f"{type(error).__name__}: {error}", os.environ)
+            fault = secrets.redact(f"{type(error).__name__}: {error}", os.environ)
             raise RunError(
                 Problem(
                     f"`tracking.{self.name}` cannot log: {fault}",

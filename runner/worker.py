@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from runner import planfile, pulse, trackers
+from runner import planfile, pulse, secrets, trackers
 from runner.errors import INTERRUPTED, Interrupted, OutOfMemory, Problem, UserError, packed
 from runner.plan import Plan
 from runner.rewards import confinement
@@ -129,7 +129,7 @@ def _write_fault(error: UserError) -> None:
 
         print(errors.report(error), file=sys.stderr)
         return
-    Path(name).write_text(json.dumps(packed(error)), encoding="utf-8")
+    Path(name).write_text(json.dumps(secrets.cleaned(packed(error), os.environ)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -20,8 +20,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+import runner.logs
 from runner import errors, machine, pulse, trackers
 from runner.errors import Crashed, Halted, Interrupted, OutOfMemory, Place, Problem, RunError, Stalled, UserError
+from runner.logs import Logs
 from runner.pulse import Pulses
 from runner.signals import FORWARDED, Signals
 
@@ -99,13 +101,14 @@ def run(
     port = stage.world.port if stage.world else free_port()
     workers: list[subprocess.Popen[bytes]] = []
     pulses = Pulses(None if stage.patience is None else stage.patience * 60)
-    for rank in stage.ranks:
+    printed = runner.logs.begin([_log_file(logs, stage, rank) for rank in stage.ranks])
+    for rank, log in zip(stage.ranks, printed.writing, strict=True):
         fault = _fault_file(logs, stage, rank)
         fault.unlink(missing_ok=True)
         beating = pulses.give()
-        with _log_file(logs, stage, rank).open("ab") as log:
-            workers.append(_start(stage, rank, port, writing if rank == 0 else None, fault, log, pulse_to=beating))
+        workers.append(_start(stage, rank, port, writing if rank == 0 else None, fault, log, pulse_to=beating))
         os.close(beating)
+    printed.begun()
     signals.workers = workers
     if signals.reason is not None:  # it came while they were being started
         signals.pass_on()
@@ -125,6 +128,7 @@ def run(
         pulses.close()
     listener.join(timeout=GRACE)
     signals.workers = []
+    printed.end(GRACE)
     when = f" after step {reached[0]}" if reached else ""
     if stalled is not None:
         raise stalled
@@ -155,10 +159,13 @@ class Running:
 
     stage: Stage
     process: subprocess.Popen[bytes]
+    printed: Logs
 
     def fault(self) -> UserError:
         """Why it has ended: what it said, or what its exit code and its log tell."""
-        return _fault(self.stage, 0, self.process.wait(), self.stage.directory / "logs")
+        code = self.process.wait()
+        self.printed.end(GRACE)
+        return _fault(self.stage, 0, code, self.stage.directory / "logs")
 
     def end(self) -> None:
         """Wait for its end, and make one after a while."""
@@ -167,14 +174,17 @@ class Running:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self.printed.end(GRACE)
 
 
 def begin(stage: Stage, events: int) -> Running:
     """Start a stage's one process with a pipe to its standard input; it tells its events to the descriptor `events`."""
     logs = stage.directory / "logs"
-    with _log_file(logs, stage, 0).open("ab") as log:
-        fault = _fault_file(logs, stage, 0)
-        return Running(stage, _start(stage, 0, free_port(), events, fault, log, subprocess.PIPE))
+    printed = runner.logs.begin([_log_file(logs, stage, 0)])
+    fault = _fault_file(logs, stage, 0)
+    process = _start(stage, 0, free_port(), events, fault, printed.writing[0], subprocess.PIPE)
+    printed.begun()
+    return Running(stage, process, printed)
 
 
 def _start(
@@ -183,7 +193,7 @@ def _start(
     port: int,
     events: int | None,
     fault: Path,
-    log: Any,
+    log: int,
     requests: int = subprocess.DEVNULL,
     pulse_to: int | None = None,
 ) -> subprocess.Popen[bytes]:

@@ -15,6 +15,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,7 +33,10 @@ class Fault:
     """What goes wrong with the next `times` requests whose `METHOD /path` matches.
 
     Kinds: `status`, `garbage` (200 with a web page), `close` (no answer), `reset` (amid the upload), `hang` (silence
-    for some seconds, then nothing), `lost` (done, and then no answer), `late` (as `lost`, after some seconds).
+    for some seconds, then nothing), `lost` (done, and then no answer), `late` (as `lost`, after some seconds), `cut`
+    (done, and reset in the middle of the answer), `long` and `short` (done, and an answer whose length is told too
+    large or too small), `drip` (done, and the answer byte by byte), `sip` (64 KiB of the upload at a time), `gone` (the
+    whole server ends in the middle of the upload). Drips and sips come every tenth of a second.
     """
 
     pattern: str
@@ -79,6 +83,16 @@ class HubServer(Hub):
         self.http.shutdown()
         self.http.server_close()
 
+    def again(self) -> HubServer:
+        """The same Hub after an outage, at the same address."""
+        while self.http.fileno() >= 0:  # it is still closing
+            time.sleep(0.01)
+        back = HubServer(self.http.server_port)
+        kept = ("users", "repositories", "objects", "parts", "_oids")
+        vars(back).update({name: vars(self)[name] for name in kept})
+        back.start()
+        return back
+
     def fail(
         self,
         pattern: str,
@@ -119,11 +133,16 @@ class Handler(BaseHTTPRequestHandler):
         line = f"{self.command} {address.path}"
         hub.seen.append(Seen(line, {name.lower(): value for name, value in self.headers.items()}))
         fault = hub.take_fault(line)
-        if fault and fault.kind == "reset":
+        if fault and fault.kind in {"reset", "gone"}:
             self.rfile.read(min(1000, int(self.headers.get("Content-Length") or 0)))
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.reset()
+            if fault.kind == "gone":
+                hub.stop()
+            return
+        if fault and fault.kind == "sip":
+            while self.rfile.read(1 << 16) and not hub.stopped.wait(0.1):
+                pass
             self.close_connection = True
-            self.connection.close()
             return
         body = self.body()
         if fault and fault.kind in {"hang", "late"}:
@@ -145,7 +164,7 @@ class Handler(BaseHTTPRequestHandler):
         if fault and fault.kind in {"lost", "late"}:
             self.close_connection = True
             return
-        self.reply(reply)
+        self.reply(reply, fault.kind if fault else "")
 
     do_GET = do_HEAD = do_POST = do_PUT = answer
 
@@ -159,15 +178,31 @@ class Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return content
 
-    def reply(self, reply: Reply) -> None:
+    def reset(self) -> None:
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+        self.connection.close()
+
+    def reply(self, reply: Reply, fault: str = "") -> None:
         raw = reply.content if isinstance(reply.content, bytes) else json.dumps(reply.content).encode()
         headers = {"Content-Type": "application/json", "Content-Length": str(len(raw)), **reply.headers}
+        if fault in {"long", "short"}:
+            headers["Content-Length"] = str(len(raw) + (5 if fault == "long" else -5))
+            self.close_connection = True
+        if fault == "drip":
+            for byte in b"HTTP/1.1 200 OK\r\nX-Patience: " + b"x" * 10_000:
+                self.wfile.write(bytes([byte]))
+                if self.hub.stopped.wait(0.1):
+                    return
         self.send_response(reply.status)
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(raw)
+            self.wfile.write(raw[: len(raw) // 2] if fault == "cut" else raw)
+        if fault == "cut":
+            self.wfile.flush()
+            self.reset()
 
     def route(self, path: str, query: dict[str, str], body: bytes) -> Reply:
         request = Request(self.hub, self.headers.get("Authorization", ""), self.headers, query, body)

@@ -23,8 +23,8 @@ from runner import recipe
 from runner.hub import card, licences, result_card
 from runner.hub.facts import Facts, Score, Source
 from runner.hub.licences import Licence
-from runner.hub.redaction import MASK, redact
 from runner.reading import check
+from runner.secrets import MASK
 
 RECIPE = "task: sft  # the task\nmodel: {name: HuggingFaceTB/SmolLM2-135M-Instruct}\ndataset: {train: rows.jsonl}\n"
 FACTS = Facts(
@@ -381,27 +381,6 @@ def test_ugly_facts_make_a_card_that_the_hub_takes(
 
 
 WORDS = st.text("abcXYZ059_/+=\"'\\é -", min_size=8, max_size=20).filter(lambda word: len(word.strip()) >= 8)
-
-
-@given(secrets=st.lists(WORDS, min_size=1, max_size=3), data=st.data())
-def test_no_part_of_a_secret_is_left_by_redaction(secrets: list[str], data: st.DataObject) -> None:
-    pieces = st.sampled_from([*secrets, *(secret[:5] for secret in secrets), " ", "{", "."])
-    text = "".join(data.draw(st.lists(pieces, max_size=8)))
-    environment = {f"S{number}_TOKEN": secret for number, secret in enumerate(secrets)}
-    clean = redact(text, environment)
-    kept = clean.split(MASK)
-    assert not any(secret.strip() in part for secret in secrets for part in kept)
-    if not any(secret.strip() in text for secret in secrets):
-        assert clean == text
-
-
-def test_redaction_knows_names_shapes_and_ways_of_writing() -> None:
-    secret = 'pa"ss\\wörd/1'
-    environment = {"DB_PASSWORD": secret, "MAX_TOKENS": "12345678", "A_TOKEN": "false", "hf_token": "lower-case"}
-    text = f'{secret} pa\\"ss\\\\w\\u00f6rd/1 pa%22ss%5Cw%C3%B6rd%2F1 12345678 false lower-case {TOKEN}'
-    assert redact(text, environment) == " ".join([MASK, MASK, MASK, "12345678", "false", MASK, MASK])
-    assert redact("http://ann:pass-word@proxy:1/x?a=b:c@d", {}) == f"http://{MASK}@proxy:1/x?a=b:c@d"
-    assert redact("abcdefgh-ijkl", {"A_TOKEN": "abcdefgh", "B_SECRET": "efgh-ijkl"}) == MASK
 
 
 SNIPPET_WORKS = """

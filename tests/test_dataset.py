@@ -80,7 +80,7 @@ def test_a_renamed_column_that_is_not_there_is_told_once_for_a_table() -> None:
 def test_csv_without_a_header_is_told_at_its_first_line() -> None:
     Path("a.csv").write_text("Say hello,Bonjour\nSay bye,Au revoir\nSay yes,Oui\n")
     message = "the file has neither `prompt` and `completion` nor `messages`; it has `Say hello`, `Bonjour`"
-    assert told("a.csv") == [("a.csv:1", message, "the first line of a CSV file names its columns")]
+    assert told("a.csv") == [("a.csv:1", message, "the first line of a CSV or TSV file names its columns")]
 
 
 def test_a_table_that_lacks_a_column_is_told_once() -> None:

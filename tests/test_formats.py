@@ -75,6 +75,16 @@ def test_a_conversation_as_json_text() -> None:
     assert read({"messages": json.dumps([USER, ASSISTANT])}) == read({"messages": [USER, ASSISTANT]})
 
 
+def test_turns_of_sharegpt_are_those_of_openai() -> None:
+    turns = [
+        {"from": "system", "value": "Be brief."},
+        {"from": "human", "value": "Hi"},
+        {"from": "GPT", "value": "Hello"},
+    ]
+    ours = [{"role": "system", "content": "Be brief."}, USER, ASSISTANT]
+    assert read({"messages": turns}) == read({"messages": ours})
+
+
 def test_a_format_that_is_named_decides_between_columns_of_two() -> None:
     values = {"prompt": "a", "completion": "b", "messages": [USER, ASSISTANT]}
     assert isinstance(read(values, "messages"), Chat)
@@ -105,7 +115,7 @@ BROKEN = {
     ),
     "Alpaca": (
         {"instruction": "a", "input": "", "output": "b"}, NEITHER + "`instruction`, `input`, `output`",
-        "join `instruction` and `input` into one column `prompt`, and name `output` `completion`",
+        "make the prompt of the two by `templates`; `tunesmith init` writes that",
     ),
     "conversations": (
         {"conversations": [USER, ASSISTANT]}, NEITHER + "`conversations`",
@@ -160,10 +170,17 @@ BROKEN = {
     ),
     "text turn": ({"messages": [USER, "Hello"]}, "`messages[1]` is text, not an object", None),
     "null turn": ({"messages": [USER, None]}, "`messages[1]` is null, not an object", None),
-    "ShareGPT": (
-        {"messages": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]},
-        "`messages` has `from` and `value` in place of `role` and `content`",
-        "rename the keys, and write `user` for `human` and `assistant` for `gpt`",
+    "a turn of nobody in ShareGPT": (
+        {"messages": [{"from": "narrator", "value": "a"}, {"from": "gpt", "value": "b"}]},
+        "`messages[0].from` is `narrator`, not `system`, `user` or `assistant`", None,
+    ),
+    "a tool in ShareGPT": (
+        {"messages": [{"from": "human", "value": "a"}, {"from": "function_call", "value": "{}"}]},
+        "`messages[1].from` is `function_call`", "rows with tools belong to `task: function_calling`",
+    ),
+    "no text in ShareGPT": (
+        {"messages": [{"from": "human", "value": "a"}, {"from": "gpt", "value": None}]},
+        "`messages[1].value` is null, not text", None,
     ),
     "unknown role": (
         {"messages": [USER, {"role": "gpt", "content": "b"}]},

@@ -120,6 +120,48 @@ def test_a_hub_that_hangs_is_left_after_the_time_limit(hub_server: HubServer, pu
     assert time.monotonic() - started < 4
 
 
+@pytest.mark.parametrize(
+    ("request_line", "kind"),
+    [("/commit/", "drip"), ("GET /api/models/ann/adapter$", "drip"), ("PUT /lfs/", "sip"), ("PUT /lfs/", "drip")],
+)
+def test_a_hub_that_moves_a_byte_now_and_then_is_left_too(
+    hub_server: HubServer, pushed, run_directory: Path, request_line: str, kind: str
+) -> None:
+    (run_directory / "adapter/adapter_model.safetensors").write_bytes(bytes(20_000_000))  # more than sockets hold
+    hub_server.fail(request_line, kind, times=1000)
+    started = time.monotonic()
+    patience = Patience(silence=0.5, answer=1.0, slowest=1e9, first_wait=0.02, deadline=0.6)
+    with pytest.raises(PushError, match=r"was not done in \d+ s; gave up"):
+        pushed(patience=patience)
+    assert time.monotonic() - started < 9
+
+
+@pytest.mark.parametrize("request_line", ["/commit/", "/preupload/", "/objects/batch", "/tree/"])
+@pytest.mark.parametrize("kind", ["long", "short", "cut"])
+def test_an_answer_that_is_not_whole_is_asked_again(
+    hub_server: HubServer, pushed, request_line: str, kind: str
+) -> None:
+    hub_server.fail(request_line, kind)
+    pushed()
+    assert hub_server.files("ann/adapter") == FILES
+    assert len(hub_server.history("ann/adapter")) == 2
+
+
+@pytest.mark.parametrize("request_line", ["POST /api/repos/create", "/preupload/", "PUT /lfs/", "/commit/"])
+def test_a_hub_that_goes_away_amid_a_push_and_comes_back(hub_server: HubServer, pushed, request_line: str) -> None:
+    hub_server.fail(request_line, "gone")
+    with pytest.raises(PushError, match="cannot be reached"):
+        pushed(patience=SHORT)
+    back = hub_server.again()
+    try:
+        assert not pushed().unchanged
+        assert back.files("ann/adapter") == FILES
+        assert len(back.history("ann/adapter")) == 2
+        assert pushed().unchanged
+    finally:
+        back.stop()
+
+
 def test_a_hub_that_is_down(hub_server: HubServer, pushed) -> None:
     hub_server.stop()
     with pytest.raises(PushError, match="cannot be reached") as raised:

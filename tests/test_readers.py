@@ -67,7 +67,7 @@ BROKEN_FILES = {
     "rows.xlsx": (b"PK", "rows.xlsx", "`rows.xlsx` is of no known type", "save it as CSV, with commas"),
     "rows.rst": (
         GOOD, "rows.rst", "`rows.rst` is of no known type",
-        "data files are `.jsonl`, `.ndjson`, `.json`, `.csv`, `.parquet`, `.arrow`, `.txt`, `.md`",
+        "data files are `.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.parquet`, `.arrow`, `.txt`, `.md`",
     ),
     "latin.jsonl": (
         GOOD + '{"prompt": "ô é", "completion": "c"}\n'.encode("latin-1"),
@@ -117,7 +117,12 @@ BROKEN_FILES = {
         "save the file with commas",
     ),
     "tabs.csv": (
-        b"prompt\tcompletion\na\tb\n", "tabs.csv:1", "columns are separated by tabs", "save the file with commas",
+        b"prompt\tcompletion\na\tb\n", "tabs.csv:1", "columns are separated by tabs",
+        "save the file with commas, or give it a name that ends in `.tsv`",
+    ),
+    "commas.tsv": (
+        b"prompt,completion\na,b\n", "commas.tsv:1", "columns are separated by commas",
+        "give the file a name that ends in `.csv`",
     ),
     "quote.csv": (
         b'prompt,completion\na,b\n"never closed,c\nd,e\n', "quote.csv:3",
@@ -195,7 +200,8 @@ BROKEN_CELLS = {
     ),
     "short": ("a", "the row has 1 value, and the header 2 columns", None),
     "stray": (
-        '"a"b,c', "text stands between a closing quote and the next comma", 'write a quote inside quotes twice: `""`',
+        '"a"b,c', "text stands between a closing quote and the next separator",
+        'write a quote inside quotes twice: `""`',
     ),
 }  # fmt: skip
 

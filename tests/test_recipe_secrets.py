@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_recipe import SMALLEST, only, write
+from small_recipe import SMALLEST, faults, only, write
 
 from runner import errors
 from runner.reading import check
@@ -52,3 +52,19 @@ def test_a_key_that_names_a_secret_shows_no_line(tmp_path: Path) -> None:
 
 def test_a_commit_is_no_secret(tmp_path: Path) -> None:
     assert check.read(write(tmp_path), [f"model.revision={token('wandb')}"]).model.revision == token("wandb")
+
+
+def test_a_secret_of_the_environment_is_refused_whatever_it_looks_like(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUDGE_API_KEY", "correct-horse")
+    problem = only(write(tmp_path, SMALLEST + "tracking: {wandb: the correct-horse}\n"))
+    assert "`tracking.wandb` holds a secret of the environment" in problem.message
+    assert "correct-horse" not in errors.report(errors.RecipeError(problem))
+
+
+def test_a_login_in_an_address_is_refused(tmp_path: Path) -> None:
+    text = SMALLEST.replace("rows.jsonl", '"https://ann:correct-horse@host/rows.jsonl"')
+    found = faults(write(tmp_path, text))
+    assert any("`dataset.train` looks like a secret" in problem.message for problem in found)
+    assert "correct-horse" not in errors.report(errors.RecipeError(found))

@@ -51,6 +51,9 @@ OTHER_VALUES: dict[tuple[str, ...], Any] = {
     ("dataset", "train"): "third.jsonl",
     ("dataset", "evaluation"): 0.5,
     ("dataset", "max_length"): 64,
+    ("dataset", "templates", "prompt"): "{{ other }}",
+    ("dataset", "templates", "completion"): "{{ other }}",
+    ("dataset", "templates", "text"): "{{ other }}",
     ("adapter", "target_modules"): "attention",
     ("adapter", "continue_from"): "owner/adapter",
     ("deepspeed", "config"): "deepspeed.json",
@@ -128,7 +131,14 @@ def test_no_key_of_a_reward_is_ignored(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", keys.SOURCE["schema"])
 def test_no_key_of_a_source_is_ignored(name: str, tmp_path: Path) -> None:
-    values = {"path": "third.jsonl", "weight": 0.5, "split": "dev", "columns": "{prompt: q}", "format": "messages"}
+    values: dict[str, Any] = {
+        "path": "third.jsonl",
+        "weight": 0.5,
+        "split": "dev",
+        "columns": "{prompt: q}",
+        "format": "messages",
+    }
+    values["templates"] = "{prompt: '{{ q }}'}"
     overrides = ["dataset.train=[{path: owner/rows}]"]
     override = f"dataset.train.0.{name}={values[name]}"
     assert read(tmp_path, overrides) != read(tmp_path, [*overrides, override])

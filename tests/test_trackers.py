@@ -14,6 +14,7 @@ from runs import events, run_of, tunesmith, write_recipe
 from runner import trackers, workers
 from runner.errors import Place, RecipeError, report
 from runner.recipe import Tracking
+from runner.secrets import redact
 
 NONE = Tracking(False, None, None, None)
 ALL = Tracking(True, "birds", "songs", "wings")
@@ -95,7 +96,7 @@ def test_no_note_holds_a_password(tmp_path: Path) -> None:
 def test_faults_are_told_without_secrets() -> None:
     outside = {"MLFLOW_TRACKING_TOKEN": SECRET, "TOKENIZERS_PARALLELISM": "false", "MY_TOKEN": "of"}
     text = f"no answer of https://ann:pass@flow.example to {SECRET}, false"
-    assert trackers.hidden(text, outside) == "no answer of https://flow.example to ********, false"
+    assert redact(text, outside) == "no answer of https://[redacted]@flow.example to [redacted], false"
 
 
 # before a run starts

@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from runner.compare.comparison import Comparison, difference_cells
-from runner.report import markup
+from runner.report import html
 
 
 def write(comparison: Comparison, path: Path, environment: Mapping[str, str]) -> None:
     """Write the page, without the secrets of `environment`. Raises RunError where it cannot be written."""
-    markup.write(path, render(comparison, environment), resolved=True, option="--html")
+    html.write(path, render(comparison, environment), resolved=True, option="--html")
 
 
 def render(comparison: Comparison, environment: Mapping[str, str]) -> str:
     """The page as HTML."""
-    page: str = markup.template("compare.html.jinja", environment).render(
+    page: str = html.template("compare.html.jinja", environment).render(
         comparison=comparison,
         differences=[difference_cells(each) for each in comparison.differences],
-        **markup.own({"style": "page.css"}),
+        **html.own(("page.css",)),
     )
     return page

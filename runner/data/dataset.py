@@ -21,7 +21,7 @@ from runner.errors import DataError, Place, Problem
 rows = origins.rows
 
 MOST_SHOWN = 20  # problems of one DataError
-CSV_HEADER = "the first line of a CSV file names its columns"
+CSV_HEADER = "the first line of a CSV or TSV file names its columns"
 
 UNREADABLE = "unreadable"  # the reasons of the ledger
 INVALID = "invalid"
@@ -233,7 +233,7 @@ def _take_fault(fault: Fault, reading: Reading) -> None:
 
 def _of_file(problem: Problem, place: Place) -> Problem:
     """A problem of a file's columns: it stands with their names, which a CSV file has on its first line."""
-    if suffix(place.file) != ".csv":
+    if suffix(place.file) not in (".csv", ".tsv"):
         return replace(problem, place=Place(place.file))
     return replace(problem, place=Place(place.file, 1), hint=problem.hint or CSV_HEADER)
 

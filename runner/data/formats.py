@@ -48,8 +48,8 @@ OTHER_COLUMNS = {
     "messages": ("conversations", "conversation", "dialog", "chat", "turns"),
     "text": ("content", "body", "document", "article", "passage", "markdown", "story"),
 }
+SHAREGPT = {"from": "role", "value": "content"}  # keys of its turns -> ours
 FUNCTION_CALLING = "rows with tools belong to `task: function_calling`"
-SHAREGPT = "rename the keys, and write `user` for `human` and `assistant` for `gpt`"
 NO_TOOLS: tuple[Any, ...] = (None, "", "[]", [])
 MOST_COLUMNS = 10  # that one message names
 PLAIN = re.compile(r"[A-Za-z_][\w-]*")  # what YAML takes as text without quotes
@@ -203,8 +203,6 @@ def _chat(row: Row) -> Chat | list[Problem]:
 
     if row.values.get("tools") not in NO_TOOLS:
         return placed(row, [("the row has `tools`, which this task does not show to the model", FUNCTION_CALLING)])
-    if any(isinstance(item, dict) and "from" in item and "role" not in item for item in value):
-        return placed(row, [("`messages` has `from` and `value` in place of `role` and `content`", SHAREGPT)])
 
     messages: list[Message] = []
     faults: list[Fault] = []
@@ -224,9 +222,16 @@ def _chat(row: Row) -> Chat | list[Problem]:
 
 
 def _message(item: Any, path: str) -> Message | list[Fault]:
-    """One turn of a conversation, or what is wrong with it."""
+    """One turn of a conversation, or what is wrong with it. ShareGPT's `from` and `value` are `role` and `content`."""
     if not isinstance(item, dict):
         return [(f"`{path}` is {strict_json.kind(item)}, not an object", None)]
+    if item.get("from") is not None and item.get("role") is None:
+        others = {key: value for key, value in item.items() if key not in SHAREGPT}
+        said = {SHAREGPT[key]: value for key, value in item.items() if key in SHAREGPT}
+        who = said["role"]
+        said["role"] = OTHER_ROLES.get(who.strip().lower(), who) if isinstance(who, str) else who
+        read_turn = _message({**others, **said}, path)
+        return [_in_words_of_sharegpt(fault, path) for fault in read_turn] if isinstance(read_turn, list) else read_turn
     role = item.get("role")
     if isinstance(role, str) and role.lower() in TOOL_ROLES:
         return [(f"`{path}.role` is `{role}`", FUNCTION_CALLING)]
@@ -242,6 +247,14 @@ def _message(item: Any, path: str) -> Message | list[Fault]:
         faults += text_faults(content, f"{path}.content", may_be_empty=role == "system")
         return faults or Message(str(role), content)
     return faults + content
+
+
+def _in_words_of_sharegpt(fault: Fault, path: str) -> Fault:
+    """A fault of a turn, which names the keys as the row has them."""
+    message, hint = fault
+    for theirs, ours in SHAREGPT.items():
+        message = message.replace(f"`{path}.{ours}", f"`{path}.{theirs}")
+    return message, hint
 
 
 def text_of_turn(item: dict[str, Any], path: str) -> str | list[Fault]:
@@ -323,7 +336,7 @@ def columns_of(row: Row) -> str:
 def _likely_columns(row: Row, missing: Sequence[str]) -> str | None:
     """A hint at the columns that hold what is missing under other names."""
     if {"instruction", "input"} <= row.values.keys():
-        return "join `instruction` and `input` into one column `prompt`, and name `output` `completion`"
+        return "make the prompt of the two by `templates`; `tunesmith init` writes that"
     known = {name for needed in COLUMNS.values() for name in needed}
     names = {name.lower(): name for name in row.values if name not in known}
     likely: dict[str, str] = {}

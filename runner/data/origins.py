@@ -5,15 +5,17 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from runner import recipe
-from runner.data import formats, readers, tables, texts
-from runner.data.rows import Fault, Row, has_fixed_columns, shown, text_of, unreadable
+from runner.data import formats, readers, row_templates, tables, texts
+from runner.data.rows import TEXT_SUFFIXES, Fault, Row, has_fixed_columns, shown, suffix, text_of, unreadable
 from runner.errors import DataError, Place, Problem, listed
 from runner.nearest import nearest
 
 SPLITS = ("train", "evaluation")
+ABSENT = object()  # in the place of a column that a row lacks
 OTHER_SPLITS = ("validation", "valid", "val", "test", "dev", "eval")
 
 
@@ -90,7 +92,7 @@ def _rows_of(file: str, source: recipe.Source, default_split: str | None) -> Ite
     try:
         for item in _hub(source, default_split) if is_hub_id(source) else readers.read(file):
             if isinstance(item, Row):
-                item = _named(item, source.columns)
+                item = named(item, source)
             yield item
             if isinstance(item, Fault) and item.whole:
                 return
@@ -106,12 +108,15 @@ def _hub(source: recipe.Source, default_split: str | None) -> Iterator[Row | Fau
     return tables.hub(source.path, split, f"{source.path}[{split}]")
 
 
-def _named(row: Row, columns: tuple[tuple[str, str], ...]) -> Row | Fault:
-    """The row with its columns under our names, and its split taken from the column `split`."""
-    values = row.values
+def named(row: Row, source: recipe.Source) -> Row | Fault:
+    """The row with its columns under our names, with those that templates make, and its split from the column `split`.
+
+    A dot in a column's name leads into an object, where no column is called so.
+    """
+    values, columns = row.values, source.columns
     if columns:
-        given = {theirs for _, theirs in columns}
-        missing = sorted(given - values.keys())
+        held = {theirs: _inside(values, theirs) for _, theirs in columns}
+        missing = sorted(theirs for theirs, value in held.items() if value is ABSENT)
         if missing:
             similar = nearest(missing[0], values)
             hint = f"a similar column exists: `{similar}`" if similar else None
@@ -120,15 +125,33 @@ def _named(row: Row, columns: tuple[tuple[str, str], ...]) -> Row | Fault:
             what = "file" if whole else "row"
             message = f"`columns` names {noun} {listed(missing)}, and the {what} has {formats.columns_of(row)}"
             return _fault(row, message, hint, whole)
-        values = {name: value for name, value in values.items() if name not in given}
-        values.update((ours, row.values[theirs]) for ours, theirs in columns)
+        values = {name: value for name, value in values.items() if name not in held}
+        values.update((ours, held[theirs]) for ours, theirs in columns)
+    if source.templates and suffix(row.place.file) in TEXT_SUFFIXES:
+        message = f"`{row.place.file}` is one text without columns, and `templates` makes texts of columns"
+        return _fault(row, message, "take `templates` away, or give the files of rows a source of their own", True)
+    for ours, template in source.templates:
+        text = row_templates.fill(template, row.values)
+        if not isinstance(text, str):
+            message = f"the template of `{ours}` cannot be filled: {text[0]}; the row has {formats.columns_of(row)}"
+            return _fault(row, message, text[1], has_fixed_columns(row.place) and "undefined" in text[0])
+        values = {**values, ours: text}
     split = values.get("split")
     if split is not None and split not in SPLITS:
         hint = "write `evaluation`, or leave the row out" if split in OTHER_SPLITS else None
         return _fault(row, f"`split` is `{str(split)[:40]}`, not `train` or `evaluation`", hint)
-    if not columns and split is None:
+    if not columns and not source.templates and split is None:
         return row
     return Row(values, row.place, split, row.raw, row.more)
+
+
+def _inside(values: Mapping[str, Any], name: str) -> Any:
+    """The value of a column, or of the path that a name with dots is; `ABSENT` where there is none."""
+    if name in values or "." not in name:
+        return values.get(name, ABSENT)
+    first, rest = name.split(".", 1)
+    below = values.get(first)
+    return _inside(below, rest) if isinstance(below, dict) else ABSENT
 
 
 def _fault(row: Row, message: str, hint: str | None, whole: bool = False) -> Fault:

@@ -54,7 +54,7 @@ def _check_file(path: str, name: str, kind: str) -> None:
         hint = f"data files are {', '.join(f'`{known}`' for known in READERS)}"
         if kind in (".gz", ".zip", ".zst", ".bz2", ".xz"):
             hint = "unpack it first"
-        elif kind in (".xlsx", ".xls", ".ods", ".tsv"):
+        elif kind in (".xlsx", ".xls", ".ods"):
             hint = "save it as CSV, with commas"
         raise DataError(Problem(f"`{name}` is of no known type", place, hint))
     with open(path, "rb") as file:
@@ -216,8 +216,13 @@ def _place_in(text: str, position: int, name: str) -> Place:
     return Place(name, line, position - start + 1, 1, text[start : None if end < 0 else end])
 
 
-def _csv(path: str, name: str) -> Iterator[Row | Fault]:
-    """Comma-separated values under a line of column names. Columns without a name are passed over."""
+def _tsv(path: str, name: str) -> Iterator[Row | Fault]:
+    """The same with tabs."""
+    return _csv(path, name, "\t")
+
+
+def _csv(path: str, name: str, separator: str = ",") -> Iterator[Row | Fault]:
+    """Values between separators under a line of column names. Columns without a name are passed over."""
     csv.field_size_limit(sys.maxsize)  # the module's own limit, 128 KiB, is shorter than a long document
     taken: list[str] = []
 
@@ -226,7 +231,7 @@ def _csv(path: str, name: str) -> Iterator[Row | Fault]:
             taken.append(text)
             yield text
 
-    reader = csv.reader(lines(), strict=True)
+    reader = csv.reader(lines(), strict=True, delimiter=separator)
     header: list[str] = []
     while True:
         start = reader.line_num + 1
@@ -238,7 +243,7 @@ def _csv(path: str, name: str) -> Iterator[Row | Fault]:
             if "unexpected end" in str(error):
                 raise DataError(Problem("a quote in this row is never closed", place)) from None
             doubled = 'write a quote inside quotes twice: `""`'
-            problem = Problem("text stands between a closing quote and the next comma", place, doubled)
+            problem = Problem("text stands between a closing quote and the next separator", place, doubled)
             if "new-line character" in str(error):
                 problem = Problem("a carriage return stands outside quotes", place, "end lines with LF or CRLF")
             if not header:
@@ -252,22 +257,27 @@ def _csv(path: str, name: str) -> Iterator[Row | Fault]:
         if not raw.strip():
             continue
         if not header:
-            header = _header(cells, Place(name, start, text=raw))
+            header = _header(cells, Place(name, start, text=raw), separator)
         elif len(cells) != len(header):
             message = f"the row has {_count(len(cells), 'value')}, and the header {_count(len(header), 'column')}"
-            hint = "put values that hold a comma in double quotes" if len(cells) > len(header) else None
+            what = "a comma" if separator == "," else "a tab"
+            hint = f"put values that hold {what} in double quotes" if len(cells) > len(header) else None
             yield Fault(Problem(message, Place(name, start, text=taken[0]), hint), raw)
         else:
             values = {column: cell for column, cell in zip(header, cells, strict=True) if column}
             yield Row(values, place, raw=raw)
 
 
-def _header(cells: list[str], place: Place) -> list[str]:
-    """The column names of a CSV file."""
+def _header(cells: list[str], place: Place, separator: str) -> list[str]:
+    """The column names of a CSV or TSV file."""
     if len(cells) == 1:
-        for separator, called in ((";", "semicolons"), ("\t", "tabs")):
-            if separator in cells[0]:
-                raise DataError(Problem(f"columns are separated by {called}", place, "save the file with commas"))
+        for other, called, hint in (
+            (";", "semicolons", "save the file with commas"),
+            ("\t", "tabs", "save the file with commas, or give it a name that ends in `.tsv`"),
+            (",", "commas", "give the file a name that ends in `.csv`"),
+        ):
+            if other != separator and other in cells[0]:
+                raise DataError(Problem(f"columns are separated by {called}", place, hint))
     twice = sorted({cell for cell in cells if cell and cells.count(cell) > 1})
     if twice:
         raise DataError(Problem(f"column `{twice[0]}` stands twice in the header", place))
@@ -283,6 +293,7 @@ READERS: dict[str, Callable[[str, str], Iterator[Row | Fault]]] = {
     ".ndjson": _json,
     ".json": _json,
     ".csv": _csv,
+    ".tsv": _tsv,
     ".parquet": tables.parquet,
     ".arrow": tables.arrow,
     ".txt": texts.text,

@@ -57,7 +57,7 @@ def suffix(path: str) -> str:
 
 def has_fixed_columns(place: Place) -> bool:
     """Whether all rows of the file have the same columns, so that one without a column means that all are."""
-    return isinstance(place, TablePlace) or suffix(place.file) in (".csv", *TEXT_SUFFIXES)
+    return isinstance(place, TablePlace) or suffix(place.file) in (".csv", ".tsv", *TEXT_SUFFIXES)
 
 
 def text_of(row: Row) -> str:

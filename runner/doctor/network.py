@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from runner.doctor.finding import Finding, wrong
 from runner.doctor.needs import Needs
 from runner.hub import client
-from runner.hub.redaction import redact
+from runner.secrets import redact
 
 GROUP = "Hub"
 ADDRESS = "https://huggingface.co"

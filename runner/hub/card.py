@@ -20,7 +20,7 @@ from runner.hub import loading
 from runner.hub.facts import FULL, Facts, Score, base_is_on_hub, base_name, is_hub_id
 from runner.hub.licences import Licence
 from runner.hub.markdown import Words, code, fenced, plain, public, table
-from runner.hub.redaction import redact
+from runner.secrets import redact
 
 MOST_SOURCES = 20  # that are listed
 NOT_TOLD = Words("not told")

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from runner import __version__
-from runner.hub.redaction import redact
+from runner.hub.in_time import InTime
+from runner.secrets import redact
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -41,14 +42,17 @@ LONGEST_QUOTATION = 300  # characters of the server's own words in a message
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait for the Hub, all in seconds.
+    """How long to wait for the Hub, in seconds, and how fast a line has to be, in bytes a second.
 
-    A request fails when nothing moves for `silence`. The wait before a new attempt starts at `first_wait`, doubles
-    up to `longest_wait`, and is what the server asks for where it says so. No attempt starts after `deadline`; one
-    that is under way and moves is left to end.
+    A request fails when nothing moves for `silence`, and when it is not over after `answer` and the time that its
+    bytes take at `slowest`. The wait before a new attempt starts at `first_wait`, doubles up to `longest_wait`, and is
+    what the server asks for where it says so. No attempt starts after `deadline`; one that is under way and moves is
+    left to end.
     """
 
     silence: float = 60.0
+    answer: float = 180.0
+    slowest: float = 20_000.0
     first_wait: float = 1.0
     longest_wait: float = 30.0
     deadline: float = 600.0
@@ -186,19 +190,25 @@ def _client(patience: Patience) -> Any:
             if request.url.path.startswith(TELEMETRY_PATHS):
                 raise Refusal(f"`{request.url.path}` collects usage data and is not asked")
             request.extensions["timeout"] = limits.as_dict()  # some calls of huggingface_hub ask for no limit at all
-            try:
-                response = super().send(request, **options)
-                if response.status_code >= 400:
-                    response.read()
-            except (httpx2.TransportError, httpx2.DecodingError) as error:
-                raise _broken(error, request.url.host, patience) from error
+            size = request.headers.get("Content-Length", "")
+            seconds = patience.answer + (int(size) / patience.slowest if size.isdecimal() else 0.0)
+            with InTime(request, seconds) as clock:
+                try:
+                    response = super().send(request, **options)
+                    if response.status_code >= 400:
+                        response.read()
+                except (httpx2.TransportError, httpx2.DecodingError) as error:
+                    if clock.late:
+                        raise Trouble(f"the Hub at `{request.url.host}` was not done in {seconds:.0f} s") from error
+                    raise _broken(error, request.url.host, patience) from error
             status = response.status_code
             if status in {408, 425, 429} or status >= 500 or (status == 409 and BUSY in response.text):
                 where = f"{request.method} {request.url.path}"
                 raise Trouble(f"the Hub answered {status} to `{where}`{_quotation(response)}", _asked_wait(response))
             return response
 
-    return OnceOnly(follow_redirects=True)
+    # A connection that is kept would be told of to the first of its requests alone.
+    return OnceOnly(follow_redirects=True, limits=httpx2.Limits(max_keepalive_connections=0))
 
 
 def _broken(error: Exception, host: str, patience: Patience) -> Trouble | Refusal:

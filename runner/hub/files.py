@@ -41,7 +41,7 @@ def fingerprints(adapter: Path) -> dict[str, Fingerprint]:
     Raises `Refusal` where it holds no adapter and no model, or something that is not to be pushed: a link that leads
     out of it, or anything but a file.
     """
-    weights = ("adapter_model.safetensors", "adapter_model.bin", "adapter_model.safetensors.index.json")
+    weights = ("adapter_model.safetensors", "adapter_model.safetensors.index.json")
     whole = ("model.safetensors", "model.safetensors.index.json")
     if not any(
         (adapter / config).is_file() and any((adapter / name).is_file() for name in names)

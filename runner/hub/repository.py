@@ -2,7 +2,7 @@
 
 `preflight` finds what would stop the push while nothing has been paid for yet. `push` sends the adapter, and holds
 to three things: the adapter on disk is never touched, the same files pushed again make no second commit, and what
-it reports as pushed has been read back. What the client does of itself, and what is done about it: `hub_client`.
+it reports as pushed has been read back. What the client does of itself, and what is done about it: `client.py`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from runner.hub.client import Connection, Patience, Refusal, Trouble, connect, p
 from runner.hub.files import Fingerprint, changes, fingerprints, remember, remembered
 from runner.hub.rights import asking, prepare, whoami
 
-MAY_BE_PUSHED = ("done", "not_pushed")
-BEFORE_TRAINING = Patience(silence=20.0, deadline=60.0)
+MAY_BE_PUSHED = ("done", "not_pushed", "pushing")  # the last where a push was killed
+BEFORE_TRAINING = Patience(silence=20.0, answer=40.0, deadline=60.0)
 WITHOUT_HUB = "or take `output.hub` out of the recipe, and push later with `tunesmith push`"
 
 
@@ -90,22 +90,38 @@ def push(
             def say(message: str) -> None:
                 announce(masked(message))
 
-            return _push(connection, hub, run_directory, files, say)
+            load = Load(adapter, files, f"Push {run_directory.name} with Tunesmith")
+            pushed = send(connection, hub, load, run_directory, say)
+            say(
+                f"nothing to push: {pushed.url} has these files already"
+                if pushed.unchanged
+                else f"pushed to {pushed.url}"
+            )
+            return pushed
     except Refusal as error:
         todo = f"the adapter is safe at `{adapter}`; to push it, run `tunesmith push {run_directory}`"
         hint = f"{error.hint}; {todo}" if error.hint else todo
         raise PushError(Problem(f"not pushed to `{hub.repository}`: {error}", hint=hint)) from error
 
 
-def _push(
-    connection: Connection,
-    hub: recipe.Hub,
-    run_directory: Path,
-    files: Mapping[str, Fingerprint],
-    announce: Callable[[str], None],
+@dataclass(frozen=True)
+class Load:
+    """What one push sends: the files of a folder, all of them and nothing else, under a title."""
+
+    folder: Path
+    files: Mapping[str, Fingerprint]
+    title: str
+
+
+def send(
+    connection: Connection, hub: recipe.Hub, load: Load, run_directory: Path, announce: Callable[[str], None]
 ) -> Pushed:
+    """Make a branch hold a folder's files, as `push` tells it; what was sent is noted in the run's directory.
+
+    Raises `Refusal`.
+    """
     url = f"{connection.endpoint}/{hub.repository}" + ("" if hub.revision == "main" else f"/tree/{hub.revision}")
-    earlier = remembered(run_directory, hub)
+    files, earlier = load.files, remembered(run_directory, hub)
     sent = False
 
     def attempt() -> Pushed:
@@ -118,7 +134,7 @@ def _push(
         megabytes = sum(files[path].size for path in add) / 1e6
         announce(f"pushing {len(add)} of {len(files)} files ({megabytes:.1f} MB) to {url}")
         sent = True
-        commit = _commit(connection, hub, run_directory / "adapter", add, remove, head, announce)
+        commit = _commit(connection, hub, load, add, remove, head, announce)
         _, there = _remote(connection, hub, commit)
         wrong, left = changes(files, there, earlier)
         if wrong or left:
@@ -129,7 +145,6 @@ def _push(
     remember(run_directory, hub, {**earlier, **files}, announce)
     pushed = persist(attempt, connection.patience, announce)
     remember(run_directory, hub, files, announce)
-    announce(f"nothing to push: {url} has these files already" if pushed.unchanged else f"pushed to {url}")
     return pushed
 
 
@@ -153,7 +168,7 @@ def _remote(connection: Connection, hub: recipe.Hub, revision: str) -> tuple[str
 def _commit(
     connection: Connection,
     hub: recipe.Hub,
-    adapter: Path,
+    load: Load,
     add: list[str],
     remove: list[str],
     parent: str,
@@ -165,14 +180,14 @@ def _commit(
     with ExitStack() as stack, warnings.catch_warnings(record=True) as remarks:
         try:
             with asking(hub.repository):
-                opened = [(path, stack.enter_context((adapter / path).open("rb"))) for path in add]
+                opened = [(path, stack.enter_context((load.folder / path).open("rb"))) for path in add]
                 commit = connection.api.create_commit(
                     hub.repository,
                     [
                         *(CommitOperationAdd(path_in_repo=path, path_or_fileobj=file) for path, file in opened),
                         *(CommitOperationDelete(path_in_repo=path, is_folder=False) for path in remove),
                     ],
-                    commit_message=f"Push {adapter.parent.name} with Tunesmith",
+                    commit_message=load.title,
                     revision=hub.revision,
                     parent_commit=parent,
                 )

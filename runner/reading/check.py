@@ -228,6 +228,7 @@ def _sources(items: list[dict[str, Any]], dataset: dict[str, Any], task: str) ->
             weight=float(item["weight"]),
             split=item["split"],
             columns=tuple((dataset["columns"] if item["columns"] is None else item["columns"]).items()),
+            templates=tuple((dataset["templates"] if item["templates"] is None else item["templates"]).items()),
             format=format_of(item),
         )
         for item in items

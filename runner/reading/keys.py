@@ -67,6 +67,15 @@ def _columns(help_text: str, **rules: Any) -> Definition:
     return section(help_text, {role: text(help_of_role) for role, help_of_role in roles.items()}, **rules)
 
 
+def _templates(help_text: str, **rules: Any) -> Definition:
+    roles = {
+        "prompt": "The prompt: `{{ instruction }}` stands for the column `instruction`.",
+        "completion": "What the model is to answer.",
+        "text": "The plain text.",
+    }
+    return section(help_text, {role: text(help_of_role) for role, help_of_role in roles.items()}, **rules)
+
+
 def _sources(help_text: str, *others: str, **rules: Any) -> Definition:
     """Where rows come from: one path or Hub id, or a list of them, each with settings of its own."""
     return key(["text", "list", *others], help_text, filled=True, coerce="sources", schema=SOURCE, **rules)
@@ -89,6 +98,7 @@ SOURCE = key(
         "weight": number("How many times its rows are taken; 0.5 takes half of them.", above=0, max=1000, default=1.0),
         "split": text("The split of a Hub data set.", nullable=True, default=None),
         "columns": _columns("As `dataset.columns`, for this source.", nullable=True, default=None),
+        "templates": _templates("As `dataset.templates`, for this source.", nullable=True, default=None),
         "format": choice("As `dataset.format`, for this source.", *FORMATS, nullable=True, default=None),
     },
 )
@@ -125,6 +135,7 @@ DATASET: Keys = {
     ),
     "format": choice("The shape of a row.", *FORMATS, default="auto"),
     "columns": _columns("What the columns are called in the data, where not as here.", default={}),
+    "templates": _templates("What no column holds alone: Jinja templates of a row's columns.", default={}),
     "split": text("The split of the Hub data set that `train` names.", nullable=True, default=None),
     "apply_chat_template": switch_or_auto("Put prompts and completions into the model's chat template."),
     "learn": choice(
@@ -361,6 +372,7 @@ HUB: Keys = {
     "repository": text("The repository to push to, as `owner/name`.", required=True, pattern=REPOSITORY),
     "private": switch("Make the repository private when it is new.", True),
     "revision": text("The branch to push to.", default="main"),
+    "checkpoints": switch("Push checkpoints too while training goes on, to the branch `checkpoints`.", False),
 }
 
 OUTPUT: Keys = {

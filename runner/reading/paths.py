@@ -20,8 +20,8 @@ from runner.reading.keys import HUB_ID, REPOSITORY
 from runner.reading.source import file_text, similar_file
 from runner.scores import fits_schema
 
-DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".arrow", ".txt", ".md")
-OTHER_SUFFIXES = (".tsv", ".xlsx", ".gz", ".zip", ".zst", ".bz2", ".xz")  # of files, and no Hub id
+DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".txt", ".md")
+OTHER_SUFFIXES = (".xlsx", ".gz", ".zip", ".zst", ".bz2", ".xz")  # of files, and no Hub id
 GLOB = re.compile(r"[*?\[]")
 HUB_FORM = "a Hub id looks like `owner/name`"
 RELATIVE = "paths are relative to the recipe's directory"

@@ -5,10 +5,12 @@ A rule names the keys that it looks at, and is left out where one of them is wro
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from runner import secrets
+from runner.data import row_templates
 from runner.errors import Place, Problem, listed
 from runner.reading import task_rules
 from runner.reading.names import SCHEDULERS
@@ -39,20 +41,29 @@ def problems(values: dict[str, Any], places: Places, wrong: set[Path]) -> list[P
     return found_here
 
 
-def secret_problems(values: Any, places: Places, path: Path = ()) -> Iterator[Problem]:
-    """A problem for every text that is shaped like a secret. Neither the problem nor its place repeats it."""
+def secret_problems(
+    values: Any, places: Places, path: Path = (), mask: Callable[[str], str] | None = None
+) -> Iterator[Problem]:
+    """A problem for every text that is shaped like a secret, or holds one of this process's environment.
+
+    Neither the problem nor its place repeats it.
+    """
+    mask = mask or secrets.masker(os.environ)
     if isinstance(values, dict):
         for key, value in values.items():
-            yield from secret_problems(value, places, (*path, key))
+            yield from secret_problems(value, places, (*path, key), mask)
     elif isinstance(values, list):
         for index, value in enumerate(values):
-            yield from secret_problems(value, places, (*path, index))
-    elif isinstance(values, str) and secrets.holds_secret(values, str(path[-1])):
+            yield from secret_problems(value, places, (*path, index), mask)
+    elif isinstance(values, str) and (
+        (shaped := secrets.holds_secret(values, str(path[-1]))) or mask(values) != values
+    ):
         written = closest(places, path)
         spot = written.value if written else Place("")
         place = Place(spot.file, spot.line, spot.column, spot.width)
         hint = "take it out, revoke it if the file has been shared, and set `HF_TOKEN` or `WANDB_API_KEY` instead"
-        yield Problem(f"the value of `{dotted(path)}` looks like a secret", place, hint)
+        what = "looks like a secret" if shaped else "holds a secret of the environment"
+        yield Problem(f"the value of `{dotted(path)}` {what}", place, hint)
 
 
 def _length_of_run(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
@@ -224,15 +235,7 @@ def _all_linear(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
 
 def _columns(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
     """Two roles cannot come from one column, and a format has no use for the columns of another."""
-    blocks: list[tuple[Path, Any, str]] = [(("dataset", "columns"), settings["dataset.columns"], "")]
-    for key in ("train", "evaluation"):
-        items = settings[f"dataset.{key}"]
-        for index, item in enumerate(items if isinstance(items, list) else []):
-            blocks.append((("dataset", key, index, "columns"), item["columns"], item["format"] or ""))
-    for path, columns, kind in blocks:
-        kind = kind or settings["dataset.format"]
-        if kind == "auto" and settings["task"] == "continued_pretraining":
-            kind = "text"
+    for path, columns, kind in _blocks(settings, "columns"):
         taken: dict[str, str] = {}
         for role, column in (columns or {}).items():
             written = closest(settings.places, (*path, role))
@@ -244,6 +247,38 @@ def _columns(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
                 message = f"`{dotted((*path, role))}` is of no use to `format: {kind}`"
                 yield Problem(message, written.key if written else None, "take it away, or set another format")
             taken.setdefault(column, role)
+
+
+def _templates(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
+    """Templates that can be read, each for a role that the format has and that no column is named for."""
+    columns = {path[:-1]: block or {} for path, block, _ in _blocks(settings, "columns")}
+    for path, made, kind in _blocks(settings, "templates"):
+        for role, template in (made or {}).items():
+            written = closest(settings.places, (*path, role))
+            where = dotted((*path, role))
+            if role in (columns[path[:-1]] or settings["dataset.columns"] or {}):
+                hint = "keep one of the two"
+                yield Problem(f"`{where}` makes what `columns` names already", written.key if written else None, hint)
+            elif kind in COLUMNS_OF_FORMAT and role not in COLUMNS_OF_FORMAT[kind]:
+                hint = "take it away, or set another format"
+                yield Problem(f"`{where}` is of no use to `format: {kind}`", written.key if written else None, hint)
+            else:
+                try:
+                    row_templates.check(template)
+                except row_templates.Broken as error:
+                    yield Problem(f"`{where}` {error.message}", written.value if written else None, error.hint)
+
+
+def _blocks(settings: Settings, name: str) -> Iterator[tuple[Path, Any, str]]:
+    """Each block `columns` or `templates` of the data, where it stands, and the format of its rows as it is known."""
+    otherwise = settings["dataset.format"]
+    if otherwise == "auto" and settings["task"] == "continued_pretraining":
+        otherwise = "text"
+    yield ("dataset", name), settings[f"dataset.{name}"], otherwise
+    for key in ("train", "evaluation"):
+        items = settings[f"dataset.{key}"]
+        for index, item in enumerate(items if isinstance(items, list) else []):
+            yield ("dataset", key, index, name), item[name], item["format"] or otherwise
 
 
 def _split(settings: Settings, keys: tuple[str, ...]) -> Iterator[Problem]:
@@ -272,6 +307,7 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("training.scheduler", "training.scheduler_settings", "training.learning_rate"), _scheduler_settings),
     (("adapter.target_modules",), _all_linear),
     (("dataset.train", "dataset.evaluation", "dataset.columns", "dataset.format"), _columns),
+    (("dataset.train", "dataset.evaluation", "dataset.columns", "dataset.templates", "dataset.format"), _templates),
     (("dataset.split", "dataset.train"), _split),
     (
         (

@@ -16,7 +16,7 @@ from runner.recipe import Recipe, Reward, Source
 def values(recipe: Recipe) -> dict[str, Any]:
     """`task`, `model.name`, `dataset`, `evaluation` and `rewards`; whatever else a recipe has is left at its default.
 
-    The columns of the first held-out source, or else of the first one, are those of `dataset`; others have their own.
+    Columns and templates of the first held-out source, or else of the first one, are those of `dataset`.
     """
     dataset, evaluation, task = recipe.dataset, recipe.evaluation, recipe.task
     first = next(iter((*dataset.evaluation, *dataset.train)), None)
@@ -29,6 +29,7 @@ def values(recipe: Recipe) -> dict[str, Any]:
             "train": [_source(each, first, task) for each in dataset.train],
             "evaluation": held_out or dataset.evaluation_fraction,
             "columns": dict(first.columns) if first else {},
+            "templates": dict(first.templates) if first else {},
             "apply_chat_template": {"true": True, "false": False}.get(dataset.apply_chat_template, "auto"),
             "max_length": "auto" if dataset.max_length is None else dataset.max_length,
         },
@@ -51,6 +52,7 @@ def _source(settled: Source, first: Source | None, task: str) -> dict[str, Any]:
         "weight": settled.weight,
         "split": settled.split,
         "columns": None if settled.columns == first.columns else dict(settled.columns),
+        "templates": None if settled.templates == first.templates else dict(settled.templates),
         "format": "auto" if settled.format == AUTOMATIC_FORMATS.get(task) else settled.format,
     }
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from runner.hub.redaction import redact
 from runner.report.figures import figure
-from runner.report.reading import Files, clean, mapping, number, short, visible
+from runner.report.reading import Files, mapping, number, short, visible
+from runner.secrets import cleaned, redact
 
 NAME = "completions.jsonl"
 MOST_COMPLETIONS = 10_000
@@ -115,7 +115,7 @@ def said(files: Files) -> tuple[list[dict[str, Any]], int]:
         entry["last"] = line.get("step")
     order = {"fault": 0, "refused": 1, "reloaded": 2, "logged": 3, "printed": 4}
     listed = sorted(found.values(), key=lambda entry: (order.get(entry["kind"], 5), -entry["times"]))
-    return clean(listed, files.environment), left_out
+    return cleaned(listed, files.environment), left_out
 
 
 def _told(line: Mapping[str, Any]) -> Iterator[str]:

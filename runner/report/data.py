@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from runner.hub.redaction import redact
 from runner.report.figures import Chart, Line, chart, figure
-from runner.report.reading import Files, clean, mapping, number, short
+from runner.report.reading import Files, mapping, number, short
+from runner.secrets import cleaned, redact
 
 MOST_REASONS, EXAMPLES = 30, 3  # of rows that were left out
 MOST_FILES = 100
@@ -80,7 +80,7 @@ def rejects(files: Files) -> tuple[list[dict[str, Any]], int]:
             place = f"{line.get('file')}:{line.get('line')}"
             entry["examples"].append((place, short(redact(str(line.get("row")), files.environment), LONGEST)))
     shown = sorted(found.values(), key=lambda entry: -int(entry["rows"]))
-    return clean(shown, files.environment), len(others)
+    return cleaned(shown, files.environment), len(others)
 
 
 def lengths(plan: Mapping[str, Any]) -> Chart | None:

@@ -13,7 +13,8 @@ from markupsafe import Markup
 
 from runner.hub.card import METRIC_NAMES
 from runner.report.figures import figure, intervals
-from runner.report.reading import Files, clean, mapping, number, short, visible
+from runner.report.reading import Files, mapping, number, short, visible
+from runner.secrets import cleaned
 
 MOST_SAMPLES = 50
 OPEN_SAMPLES = 5  # that are shown without being asked for
@@ -51,7 +52,7 @@ def samples(files: Files) -> tuple[list[dict[str, Any]], int]:
         if len(shown) >= MOST_SAMPLES:
             more += 1
             continue
-        sample = mapping(clean(sample, files.environment))
+        sample = mapping(cleaned(sample, files.environment))
         shown.append(_sample(sample))
     return shown, more
 

@@ -1,6 +1,6 @@
 """A run's directory in, `report.html` out: one file that loads nothing, of whatever the run has left so far.
 
-No text of a recipe, a model or a data set is anything but text in it. A part that cannot be made is left out, and the
+A part that cannot be made is left out, and the
 page says so.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from runner import checkpoint, runfile
 from runner.errors import RecipeError
-from runner.report import completions, curves, data, ends, evaluation, markup, recipe
+from runner.report import completions, curves, data, ends, evaluation, html, recipe
 from runner.report.reading import Files, is_run, mapping, no_run, number
 
 NAME = "report.html"
@@ -31,7 +31,7 @@ def write(
     if not is_run(directory):
         raise no_run(directory)
     target = directory / NAME if path is None else path
-    markup.write(target, render(directory, environment, price), resolved=path is not None)
+    html.write(target, render(directory, environment, price), resolved=path is not None)
     return target
 
 
@@ -67,7 +67,7 @@ def render(
     settled = mapping(state.get("recipe")) or mapping(plan.get("recipe"))
     written = files.text("recipe.yaml")
     sampled = part("the completions", lambda: completions.read(files), None)
-    page: str = markup.template("page.html.jinja", files.environment).render(
+    page: str = html.template("page.html.jinja", files.environment).render(
         name=str(state.get("name") or settled.get("name") or directory.name),
         status=part("the state", lambda: ends.status(state), ""),
         sentence=part("the state", lambda: ends.sentence(state, scored, directory, at_work), ""),
@@ -86,7 +86,7 @@ def render(
         rejects=part("rows that were left out", lambda: data.rejects(files), ([], 0)),
         lengths=part("the lengths of rows", lambda: data.lengths(plan), None),
         completions=sampled,
-        completions_json=markup.json_text(sampled.data) if sampled else "",
+        completions_json=html.as_json(sampled.data) if sampled else "",
         said=part("what the rewards said", lambda: completions.said(files), ([], 0)),
         recipe=written,
         overrides=[str(each) for each in _list(state.get("overrides"))],
@@ -95,7 +95,7 @@ def render(
         tables=part("versions and hashes", lambda: _tables(state), []),
         notes=files.notes,  # last: what the parts above have noted
         live=at_work is not None,
-        **markup.own({"style": "page.css", "script": "page.js", "live_script": "live.js"}),
+        **html.own(("page.css",), script="page.js", live_script="live.js"),
     )
     return page
 

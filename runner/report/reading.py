@@ -13,7 +13,7 @@ from typing import Any
 
 from runner import runfile
 from runner.errors import Problem, RecipeError, listed
-from runner.hub.redaction import names_a_secret, redact
+from runner.secrets import cleaned, holding, redact
 
 LARGEST_DRAWN = 1e12
 KEPT_BY_A_RUN = (runfile.NAME, "plan.json", "metrics.jsonl")  # each of which tells that a directory is that of a run
@@ -33,7 +33,7 @@ class Files:
     def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
         self.directory = directory
         # only what holds a secret: it is gone through for each text
-        self.environment = {name: value for name, value in environment.items() if names_a_secret(name)}
+        self.environment = holding(environment)
         self.notes: list[str] = []
 
     def object(self, name: str) -> dict[str, Any]:
@@ -45,7 +45,7 @@ class Files:
         except (OSError, ValueError, RecursionError):
             self._note(f"`{name}` cannot be read")
             return {}
-        return mapping(clean(found, self.environment)) if isinstance(found, dict) else {}
+        return mapping(cleaned(found, self.environment)) if isinstance(found, dict) else {}
 
     def text(self, name: str) -> str:
         """The beginning of a text file, without its secrets; empty where there is none."""
@@ -86,7 +86,7 @@ class Files:
         """Logged steps and evaluations, in order, without their secrets."""
         for event in self.lines("metrics.jsonl"):
             if isinstance(event.get("step"), int) and "event" in event:
-                yield event | {key: clean(event[key], self.environment) for key in WITH_TEXTS if key in event}
+                yield event | {key: cleaned(event[key], self.environment) for key in WITH_TEXTS if key in event}
 
     def _text(self, name: str, most: int = -1) -> str:
         with (self.directory / name).open(encoding="utf-8", errors="replace") as file:
@@ -121,15 +121,6 @@ def no_run(directory: Path) -> RecipeError:
     elif below:
         hint = f"name one of the runs in it: {listed(below[:MOST_NAMED])}" + (" and more" if below[MOST_NAMED:] else "")
     return RecipeError(Problem(message, hint=hint))
-
-
-def clean(value: Any, environment: Mapping[str, str]) -> Any:
-    """The same value with the secrets in its texts masked."""
-    if isinstance(value, str):
-        return redact(value, environment)
-    if isinstance(value, Mapping):
-        return {redact(str(key), environment): clean(item, environment) for key, item in value.items()}
-    return [clean(item, environment) for item in value] if isinstance(value, list) else value
 
 
 def mapping(value: Any) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""Our templates, style and scripts in, pages out that load nothing and in which no text is more than text."""
+"""What every page is made with: the template's surroundings, our own style and script, and data for a script.
+
+A page allows its own style and script by their hashes and nothing else. No text of a recipe, a model or a data set is
+anything but text in it.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +11,26 @@ import errno
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import runner
 from runner import runfile
 from runner.errors import Problem, RunError
-from runner.hub.redaction import redact
 from runner.report.reading import visible
+from runner.secrets import redact
 
 
-def template(name: str, secrets: Mapping[str, str]) -> Template:
-    """One of our templates. Whatever text it puts on a page has no secret and nothing hidden in it."""
+def template(name: str, secrets: Mapping[str, str]) -> Any:
+    """The template of a page, which shows no value of `secrets`."""
 
     def shown(value: Any) -> Any:
+        """What the template puts on the page: text with no secret and nothing hidden in it, or markup of our own."""
         return visible(redact(value, secrets)) if isinstance(value, str) and not isinstance(value, Markup) else value
 
     loader = PackageLoader("runner.report", "")
@@ -37,19 +42,18 @@ def template(name: str, secrets: Mapping[str, str]) -> Template:
     return environment.get_template(name)
 
 
-def own(files: Mapping[str, str]) -> dict[str, Any]:
-    """Style and scripts of ours by name, the hash of each by which a page allows it alone, and what made the page."""
-    found: dict[str, Any] = {
-        "made": f"Tunesmith {runner.__version__}, {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())}"
-    }
-    for name, file in files.items():
-        text = (resources.files("runner.report") / file).read_text(encoding="utf-8")
+def own(styles: Sequence[str], **scripts: str) -> dict[str, Any]:
+    """Our style and scripts by name, the hash of each by which the page allows it alone, and what made the page."""
+    now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    found: dict[str, Any] = {"made": f"Tunesmith {runner.__version__}, {now}"}
+    for name, files in {"style": styles, **{name: (script,) for name, script in scripts.items()}}.items():
+        text = "".join((resources.files("runner.report") / file).read_text(encoding="utf-8") for file in files)
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         found |= {name: Markup(text), f"{name}_hash": Markup(f"'sha256-{digest}'")}
     return found
 
 
-def json_text(value: Any) -> Markup:
+def as_json(value: Any) -> Markup:
     """JSON that cannot end the element it stands in, whatever texts it holds."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&":  # which stand in texts alone

@@ -1,0 +1,1 @@
+"""Data files in, a recipe for them out: `tunesmith init`. Nothing here imports torch."""
