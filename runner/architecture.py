@@ -105,18 +105,18 @@ def read(name: str, revision: str | None = None) -> Architecture | None:
         return _from_gguf(path)
     if path.is_dir() and not (path / "config.json").is_file():
         raise UnreadableModel(f"`{path}` is a directory without a `config.json`, so it holds no model")
-    directory = path if path.is_dir() else _cached(name, revision)
+    directory = path if path.is_dir() else cached(name, revision)
     if directory is None or not (directory / "config.json").is_file():
         return None
     return _from_directory(directory)
 
 
-def _cached(name: str, revision: str | None) -> Path | None:
-    """The folder in the local Hub cache that holds this revision of a model, if it is there."""
+def cached(name: str, revision: str | None, kind: str = "models") -> Path | None:
+    """The folder in the local Hub cache that holds this revision of a model, or of `datasets`, if it is there."""
     caches = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
     home = Path(os.environ.get("HF_HOME", caches / "huggingface"))
     cache = Path(os.path.expanduser(os.environ.get("HF_HUB_CACHE", home / "hub")))
-    repository = cache / f"models--{name.replace('/', '--')}"
+    repository = cache / f"{kind}--{name.replace('/', '--')}"
     wanted = revision or "main"
     try:
         commit = (repository / "refs" / wanted).read_text(encoding="utf-8").strip()
@@ -212,8 +212,13 @@ def _is_shape(shape: tuple[Any, ...]) -> bool:
     return len(shape) <= MOST_DIMENSIONS and all(type(size) is int and 0 <= size < 2**63 for size in shape)
 
 
-def _from_gguf(path: Path) -> Architecture:
-    """The header of a GGUF file (specification: ggml's docs/gguf.md)."""
+def gguf_facts(path: Path) -> dict[str, Any]:
+    """What the header of a GGUF file says of its model, of an array its length. Raises UnreadableModel."""
+    return _gguf_header(path)[0]
+
+
+def _gguf_header(path: Path) -> tuple[dict[str, Any], list[tuple[str, tuple[int, ...], int]]]:
+    """The facts and tensors of a GGUF file (specification: ggml's docs/gguf.md)."""
     try:
         with path.open("rb") as file:
             if file.read(4) != b"GGUF":
@@ -232,6 +237,11 @@ def _from_gguf(path: Path) -> Architecture:
                 raise struct.error("weights are missing")
     except (OSError, struct.error, KeyError, MemoryError, OverflowError, RecursionError) as error:
         raise UnreadableModel(f"`{path}` is not a whole GGUF file") from error
+    return facts, found
+
+
+def _from_gguf(path: Path) -> Architecture:
+    facts, found = _gguf_header(path)
     kind = str(facts.get("general.architecture", "unknown"))
     return _architecture(
         kind=kind,

@@ -27,7 +27,9 @@ EXAMPLES = {
         "tunesmith train recipe.yaml --time-limit 3h30m",
     ),
     "push": ("tunesmith push outputs/demo",),
-    "report": ("tunesmith report outputs/demo --output page.html",),
+    "report": ("tunesmith report outputs/demo --output page.html", "tunesmith report outputs/demo --price 2.5"),
+    "compare": ("tunesmith compare outputs/a outputs/b", "tunesmith compare outputs/a outputs/b --html compared.html"),
+    "watch": ("tunesmith watch outputs/demo", "tunesmith watch outputs/demo --serve"),
     "generate": ('tunesmith generate outputs/demo "12 silver pens, please"', "tunesmith generate outputs/demo --chat"),
     "evaluate": ("tunesmith evaluate outputs/demo --data new_rows.jsonl", "tunesmith evaluate outputs/demo --json"),
     "schema": ("tunesmith schema > schema.json", "tunesmith schema --markdown > recipe.md"),
@@ -111,7 +113,22 @@ def parser() -> argparse.ArgumentParser:
     report = verbs.add_parser("report", help="write the page of a run, `report.html`, at any time")
     report.add_argument("directory", help="the run's directory, such as outputs/demo")
     report.add_argument("--output", metavar="FILE", help="where the page goes")
+    _with_price(report)
     report.add_argument("--format", choices=("text", "json", "github"), default="text", help="how faults are shown")
+
+    compare = verbs.add_parser("compare", help="say what differs between runs: settings, curves, scores, time")
+    compare.add_argument("directories", nargs="+", metavar="directory", help="two runs' directories or more")
+    compare.add_argument("--html", metavar="FILE", help="write it as a page as well, with the curves over each other")
+    compare.add_argument("--json", action="store_true", help="print it as one JSON object")
+    _with_price(compare)
+    compare.add_argument("--format", choices=("text", "json", "github"), default="text", help="how faults are shown")
+
+    watch = verbs.add_parser("watch", help="show a run's progress, also from another terminal or before it begins")
+    watch.add_argument("directory", help="the run's directory, such as outputs/demo")
+    watch.add_argument(
+        "--serve", nargs="?", type=int, const=0, metavar="PORT", help="show its page in a browser instead, on 127.0.0.1"
+    )
+    watch.add_argument("--format", choices=("text", "json", "github"), default="text", help="how faults are shown")
 
     generate = verbs.add_parser("generate", help="ask a trained adapter and its base model, side by side")
     generate.add_argument("subject", help="a run's directory, the directory of an adapter, or an adapter's Hub id")
@@ -162,6 +179,10 @@ def _with_recipe(
     verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="lay a value over the recipe's")
     verb.add_argument("--format", choices=("text", "json", "github"), default="text", help="how faults are shown")
     return verb
+
+
+def _with_price(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--price", type=float, metavar="PRICE", help="of a device for an hour: tells what a run has cost")
 
 
 def _with_evaluation(verb: argparse.ArgumentParser) -> None:

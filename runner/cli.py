@@ -245,8 +245,48 @@ def _report(options: argparse.Namespace) -> int:
     from runner.report import page
 
     output = None if options.output is None else Path(options.output)
-    print(errors.printable(str(page.write(Path(options.directory), os.environ, output))))
+    print(errors.printable(str(page.write(Path(options.directory), os.environ, output, _price(options)))))
     return DONE
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from runner.compare import comparison, page, runs
+
+    price = _price(options)
+    found = comparison.make(runs.read([Path(each) for each in options.directories], os.environ), price)
+    if options.html is not None:
+        page.write(found, Path(options.html), os.environ)
+    if options.json:
+        print(json.dumps(comparison.as_json(found), indent=2, ensure_ascii=False))
+        return DONE
+    from runner import show_compare
+
+    show_compare.comparison(found, _console())
+    if options.html is not None:
+        print(errors.printable(options.html))
+    return DONE
+
+
+def _watch(options: argparse.Namespace) -> int:
+    from runner import show, watch
+
+    directory = Path(options.directory)
+    if options.serve is not None:
+        from runner import serve
+
+        serve.run(directory, options.serve, lambda address: print(errors.printable(address), flush=True))
+        return DONE
+    watch.follow(directory, show.Watcher(_console()))
+    show.result(directory, _console())
+    return DONE
+
+
+def _price(options: argparse.Namespace) -> float | None:
+    price: float | None = options.price
+    if price is not None and not 0 <= price < float("inf"):
+        hint = "give it as a number, such as `--price 2.5`"
+        raise RecipeError(Problem(f"`{price}` is no price", Place("--price"), hint))
+    return price
 
 
 def _generate(options: argparse.Namespace) -> int:
@@ -343,6 +383,8 @@ VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "train": _train,
     "push": _push,
     "report": _report,
+    "compare": _compare,
+    "watch": _watch,
     "generate": _generate,
     "evaluate": _evaluate,
     "schema": _schema,

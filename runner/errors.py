@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 DONE = 0
@@ -27,7 +27,7 @@ CONTROL_CHARACTERS = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 class Place:
     """Where something stands in a file. Lines and columns count from 1; 0 means that it is not known.
 
-    `text` is the whole line, `width` the number of characters to underline.
+    `text` is the line, or the part of it that begins at column `first`; `width` the number of characters to underline.
     """
 
     file: str
@@ -35,6 +35,7 @@ class Place:
     column: int = 0
     width: int = 1
     text: str | None = None
+    first: int = 1
 
     def __str__(self) -> str:
         parts = [self.file]
@@ -113,10 +114,10 @@ class Interrupted(RunError):
 
 
 def packed(error: UserError) -> dict[str, Any]:
-    """An error as values of JSON, for another process."""
+    """An error as values of JSON, for another process or a file; of a long line it has what is shown of it."""
     return {
         "kind": type(error).__name__,
-        "problems": [asdict(problem) for problem in error.problems],
+        "problems": [asdict(_abridged(problem)) for problem in error.problems],
         "total": error.total,
     }
 
@@ -125,12 +126,20 @@ def unpacked(values: Mapping[str, Any]) -> UserError:
     """The error that `packed` made values of. Raises TypeError, KeyError or ValueError for others."""
     kind = globals().get(values["kind"])
     problems = [
-        Problem(str(each["message"]), Place(**each["place"]) if each["place"] else None, each["hint"])
+        Problem(str(each["message"]), _place(each["place"]), None if each["hint"] is None else str(each["hint"]))
         for each in values["problems"]
     ]
     if not isinstance(kind, type) or not issubclass(kind, UserError) or not problems:
         raise ValueError("not an error")
     return kind(problems, int(values["total"]))
+
+
+def _place(values: Mapping[str, Any] | None) -> Place | None:
+    if not values:
+        return None
+    numbers = {key: int(values[key]) for key in ("line", "column", "width", "first") if key in values}
+    text = values.get("text")
+    return Place(str(values["file"]), text=None if text is None else str(text), **numbers)
 
 
 def interrupted(reason: str) -> Interrupted:
@@ -229,13 +238,25 @@ def listed(names: Iterable[object]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
+def _abridged(problem: Problem) -> Problem:
+    """The same fault, shown in the same way, with no more of a long line than that."""
+    place = problem.place
+    if place is None or place.text is None or len(place.text) <= 8 * LONGEST_LINE_SHOWN:
+        return problem
+    start = max(place.column - place.first, 0)
+    begin = max(start - LONGEST_LINE_SHOWN, 0)
+    part = place.text[begin : start + 2 * LONGEST_LINE_SHOWN]
+    return replace(problem, place=replace(place, text=part, first=place.first + begin))
+
+
 def _window(place: Place) -> tuple[str, int, int]:
     """The part of a line that is worth showing: its text, the cells before the carets, and their number."""
     raw = (place.text or "").rstrip("\r\n")
-    start = max(place.column - 1, 0)
-    first = 0 if len(raw) <= LONGEST_LINE_SHOWN or start < 80 else start - 60
+    skipped = place.first - 1
+    start = max(place.column - 1 - skipped, 0)
+    first = 0 if skipped + len(raw) <= LONGEST_LINE_SHOWN or skipped + start < 80 else max(start - 60, 0)
     shown = raw[first : first + LONGEST_LINE_SHOWN]
-    head, tail = "…" if first else "", "…" if first + LONGEST_LINE_SHOWN < len(raw) else ""
+    head, tail = "…" if skipped + first else "", "…" if first + LONGEST_LINE_SHOWN < len(raw) else ""
 
     def flat(text: str) -> str:
         return printable(text.replace("\t", "    ").replace("\n", "\\n"))

@@ -2,14 +2,17 @@
 
 evaluation.json   each metric for the adapter and, where the recipe wants a baseline, for the base model, with intervals
 samples.jsonl     each question with the answer it should get, the base model's and the adapter's, and their scores
+losses.jsonl      the loss of each row, by which runs that are scored on the same rows can be compared
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from runner import asked, intervals, measuring, model, reload, rewarded, secrets, training
 from runner.events import tell
-from runner.intervals import Measured
+from runner.intervals import Measured, Parts
 from runner.plan import Plan
 from runner.reload import Trained
 from runner.scores.calls import Read
@@ -90,7 +93,17 @@ def _by_loss(plan: Plan, adapted: Trained, rows: Any, metrics: Sequence[str]) ->
     if plan.recipe.evaluation.baseline:
         with reload.base_of(plan, adapted) as before:
             base = reload.row_losses(before, rows, plan.batch.micro)
+    _keep(Path(plan.directory) / "losses.jsonl", rows, adapter, base)
     return {name: Measured(adapter, base) for name in metrics if name in BY_LOSS}
+
+
+def _keep(path: Path, rows: Any, adapter: Parts, base: Parts | None) -> None:
+    """Write the summed loss of each row and its learned tokens; `row` is a digest of its ids and labels."""
+    of_base = [None] * len(adapter) if base is None else [loss for loss, _ in base]
+    with path.open("w", encoding="utf-8") as file:
+        for row, (loss, tokens), before in zip(reload.unpacked(rows), adapter, of_base, strict=True):
+            digest = hashlib.sha256(array("q", [*row["input_ids"], *row["labels"]]).tobytes()).hexdigest()[:32]
+            file.write(json.dumps({"row": digest, "tokens": tokens, "adapter": loss, "base": before}) + "\n")
 
 
 def _samples(plan: Plan, adapted: Trained, tokenizer: PreTrainedTokenizerBase, step: int) -> list[dict[str, Any]]:

@@ -48,7 +48,7 @@ from runner.subject import Named
 from runner.workers import Stage
 
 SETTINGS = "evaluating.json"
-RESULTS = ("evaluation.json", "samples.jsonl", rollouts.REWARDS)
+RESULTS = ("evaluation.json", "samples.jsonl", "losses.jsonl", rollouts.REWARDS)
 OWN_ROWS = "held-out"  # the name of an evaluation on the run's own rows
 ELSEWHERE = "name another folder with `--output`"
 

@@ -13,6 +13,7 @@ from typing import TextIO
 from runner import image, workers
 from runner.errors import Problem, RunError
 
+TRIES = 5
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -54,12 +55,26 @@ def alone(directory: Path, shared: bool = False, elsewhere: str | None = None, p
             ) from error
 
 
+def is_held(directory: Path) -> bool:
+    """Whether a process holds the directory for itself now. Nothing is written."""
+    try:
+        with (directory / ".lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
 def _locked(lock: TextIO, kind: int, again: bool) -> bool:
     """Whether a file could be locked. Raises OSError where it could not, and nobody tries again."""
-    try:
-        fcntl.flock(lock, kind | fcntl.LOCK_NB)
-    except OSError:
-        if not again:
-            raise
-        return False
-    return True
+    for left in reversed(range(TRIES)):  # whoever asks whether it is held has it for an instant
+        try:
+            fcntl.flock(lock, kind | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            if not left and not again:
+                raise
+        time.sleep(0.01)
+    return False

@@ -49,7 +49,7 @@ ENDS = {
     ),
     OUT_OF_MEMORY: (
         "out of memory",
-        "`tunesmith plan` says what takes it; with less `training.micro_batch_size` or `dataset.max_length` it fits.",
+        "`tunesmith plan` says what takes it.",
     ),
     INTERRUPTED: (
         "interrupted, with a checkpoint saved",

@@ -6,13 +6,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import runner
 from runner import corpus, model, prepare, runfile, token_rows
 from runner.data import dataset, documents
 from runner.errors import Place, Problem, RecipeError, RunError
@@ -72,8 +70,7 @@ def render(settled: Plan) -> str:
         ],
         learns=settled.recipe.grpo is None,
         data=html.as_json({"splits": {SPLITS[split]: rows for split, rows in packed.items() if rows}}),
-        made=f"Tunesmith {runner.__version__}, {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())}",
-        **html.own(("page.css", "preview.css"), "preview.js"),
+        **html.own(("page.css", "preview.css"), script="preview.js"),
     )
     return page
 

@@ -33,6 +33,8 @@ def main() -> int:
         return cli.main()
     except Stopped as stopped:
         return 128 + stopped.number
+    except KeyboardInterrupt:  # while it was imported
+        return 130
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:

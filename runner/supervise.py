@@ -133,7 +133,7 @@ class Session:
         Nothing is raised: what is under way would wait for its threads, longer than a container is given.
         """
         if directory is not None:
-            _note_end(directory, "not_pushed", error)
+            runfile.end(directory, "not_pushed", error)
         self.lead.end(error)
         os.write(sys.stderr.fileno(), f"{secrets.redact(errors.report(error), os.environ)}\n".encode())
         if directory is not None:
@@ -194,11 +194,6 @@ def _keep_time(plan: Plan, before: Mapping[str, Any], session: Session, watcher:
     stack.callback(over.set)
 
 
-def _note_end(directory: Path, status: str, error: UserError) -> None:
-    problems = [problem.message for problem in error.problems]
-    runfile.update(directory, status=status, exit_code=error.exit_code, problems=problems)
-
-
 def _surroundings(plan: Plan, where: machine.Machine) -> list[str]:
     """Where the run takes place in three lines, and a warning for each thing there that it will suffer from."""
     disk = (plan.checkpoint or 0) * plan.checkpoints
@@ -232,6 +227,7 @@ def _run(plan: Plan, places: Source, directory: Path, session: Session, watcher:
         name=plan.recipe.name,
         started=runfile.read(directory).get("started") or provenance.now(),
         recipe=asdict(plan.recipe),
+        overrides=list(places.overrides),
         versions=provenance.versions(),
         commit=provenance.commit(Path(plan.recipe.file)),
         model={"name": plan.recipe.model.name, "revision": plan.recipe.model.revision},
@@ -240,7 +236,7 @@ def _run(plan: Plan, places: Source, directory: Path, session: Session, watcher:
     try:
         plan = _stages(plan, places, directory, session, watcher)
     except UserError as error:
-        _note_end(directory, "interrupted" if isinstance(error, Interrupted) else "failed", error)
+        runfile.end(directory, "interrupted" if isinstance(error, Interrupted) else "failed", error)
         raise
     finally:
         watcher.close()
@@ -343,7 +339,7 @@ def _push(target: Hub, directory: Path, watcher: Watcher) -> None:
     try:
         pushed = repository.push(directory, target, os.environ, watcher.say, check_status=False)
     except PushError as error:
-        _note_end(directory, "not_pushed", error)
+        runfile.end(directory, "not_pushed", error)
         raise
     runfile.update(directory, hub=asdict(pushed), pushed_to=asdict(target))
     watcher.say(f"pushed: {pushed.url}")

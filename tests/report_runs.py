@@ -126,6 +126,7 @@ def a_run(folder: Path, task: str = "sft", **state: Any) -> Path:
         "name": "demo",
         "started": "2026-01-02T03:04:05Z",
         "recipe": settled,
+        "overrides": ["training.seed=7"],
         "model": {"name": "owner/model", "revision": None},
         "versions": {"tunesmith": "0.1.0", "torch": "2.13.0"},
         "commit": None,

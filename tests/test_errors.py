@@ -160,6 +160,18 @@ def test_an_error_goes_to_another_process_and_back() -> None:
     assert type(back) is errors.OutOfMemory and (back.problems, back.total) == (error.problems, 9)
 
 
+@pytest.mark.parametrize("length", [100, 961, 3000, 10**6])
+def test_an_error_that_is_kept_is_shown_as_it_was_and_has_no_long_line(length: int) -> None:
+    text = "".join(chr(ord("a") + number % 26) for number in range(length))
+    for column in (0, 1, 79, 80, 81, 119, 121, 500, 959, length - 130, length - 59, length, length + 1):
+        for width in (1, 50, 10**6):
+            error = RecipeError(Problem("wrong", Place("a.yaml", 1, max(column, 0), width, text)))
+            kept = json.dumps(errors.packed(error))
+            for style in ("text", "json", "github"):
+                assert errors.report(errors.unpacked(json.loads(kept)), style) == errors.report(error, style)
+            assert len(kept) < 1300
+
+
 @pytest.mark.parametrize("kind", ["Exception", "Place", "json", "", 3])
 def test_what_is_no_error_is_not_taken_for_one(kind: object) -> None:
     values = {"kind": kind, "problems": [{"message": "a", "place": None, "hint": None}], "total": 1}

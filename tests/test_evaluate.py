@@ -79,6 +79,14 @@ def test_each_metric_has_both_models_and_intervals(finished: tuple[Path, str]) -
     assert found["metrics"]["loss"]["verdict"] == "better"
 
 
+def test_the_loss_of_each_row_is_kept(finished: tuple[Path, str]) -> None:
+    rows = [json.loads(line) for line in (finished[0] / "losses.jsonl").read_text().splitlines()]
+    loss = read(finished[0])[0]["metrics"]["loss"]
+    assert len({row["row"] for row in rows}) == len(rows) == 16
+    for which in ("base", "adapter"):
+        assert sum(row[which] for row in rows) / sum(row["tokens"] for row in rows) == pytest.approx(loss[which])
+
+
 def test_samples_hold_what_the_metrics_are_means_of(finished: tuple[Path, str]) -> None:
     found, samples = read(finished[0])
     assert all(set(sample) >= {"file", "line", "prompt", "answer", "base", "adapter"} for sample in samples)
@@ -110,10 +118,12 @@ def test_what_is_within_noise_is_called_that(finished: tuple[Path, str]) -> None
     assert "within noise" in printed and "16 held-out rows, 6 of them asked" in printed
     assert "left out, since no row counts for them: `numeric_match`, `choice_accuracy`" in printed
     card = (directory / "adapter" / "README.md").read_text()
-    (loss,) = (line for line in card.splitlines() if line.startswith("| `loss`"))
-    assert loss.endswith("| `better` | 16 |")
-    (exact,) = (line for line in card.splitlines() if line.startswith("| `exact_match`"))
-    assert exact.endswith("| 0 | 0 | `0 to 0` | `within noise` | 6 |")
+    (loss,) = (line for line in card.splitlines() if line.startswith("| loss |"))
+    assert loss.endswith("| better | 16 |")
+    (exact,) = (line for line in card.splitlines() if line.startswith("| exact match |"))
+    assert exact.endswith("| 0 (0 to 0) | 0 (0 to 0) | 0 to 0 | within noise | 6 |")
+    assert "It cannot be told from its base model, by these rows, in exact match" in card
+    assert "| `train.jsonl` | training | " in card and "| `evaluation.jsonl` | scores | " in card
 
 
 def test_calls_are_read_and_measured(

@@ -98,7 +98,7 @@ def test_a_run_is_scored_again_to_the_same_figures(finished: Path) -> None:
     before = files_of(finished)
     command = evaluate(finished)
     again = finished / "evaluations" / "held-out"
-    for name in ("evaluation.json", "samples.jsonl"):
+    for name in ("evaluation.json", "samples.jsonl", "losses.jsonl"):
         assert (again / name).read_bytes() == (finished / name).read_bytes()
     assert "7 held-out rows, 4 of them asked" in command.out and str(again / "evaluation.json") in command.out
     assert "warning" not in command.out

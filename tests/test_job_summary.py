@@ -104,7 +104,7 @@ def test_a_finished_run(tmp_path: Path) -> None:
             "goes on from",
         ),
         (PushError(Problem("`ann/x` refuses")), "not_pushed", "trained, not pushed", "`tunesmith push`"),
-        (OutOfMemory(Problem("out of memory")), "failed", "out of memory", "`training.micro_batch_size`"),
+        (OutOfMemory(Problem("out of memory")), "failed", "out of memory", "`tunesmith plan`"),
         (RunError(Problem("rank 0 ended")), "failed", "not trained", "`logs`"),
         (DataError(Problem("a row is bad", Place("a.jsonl", 3))), "failed", "recipe or the data is wrong", "Correct"),
     ],

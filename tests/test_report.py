@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from report_runs import REWARD_LINES, SAMPLE, a_run, completion, lines, step
 
-from runner import cli, runfile
-from runner.errors import INTERRUPTED, NOT_PUSHED, OUT_OF_MEMORY, WRONG_INPUT
+from runner import cli, errors, runfile
+from runner.errors import DataError, Interrupted, OutOfMemory, Place, Problem, PushError, RunError, UserError
 from runner.report import completions, evaluation, figures, page, reading
 
 VOID = {"meta", "input", "br", "link", "img"}
@@ -125,6 +125,7 @@ def test_a_finished_run_of_each_task(tmp_path: Path, task: str) -> None:
     for said in (
         "demo trained", "tunesmith generate", "Learning rate", "planned, at its peak", "2.25 (2.1 to 2.4)", "better",
         "What is the capital of France?", "rows read", "too long", "the row is no object", "[1, 2]", "25a22a1b",
+        "--set training.seed=7",
         "Left out, since no row counts for them: rouge_l", "12,345", "owner/model", "2 × NVIDIA H100",
     ):  # fmt: skip
         assert said in found.text, said
@@ -141,6 +142,17 @@ def test_completions_are_there_whole(tmp_path: Path) -> None:
     assert data["rows"][23] == [5, 3, 2 / 7, 0.5, 12, False, [2 / 7, None], "answer 23", ""]
 
 
+def test_of_a_long_prompt_the_end_is_seen_first(tmp_path: Path) -> None:
+    directory = a_run(tmp_path)
+    begins = "tools and more tools\n" * 90
+    lines(directory / "samples.jsonl", [SAMPLE | {"prompt": f"{begins}what is it?", "base": " \n", "adapter": ""}])
+    text = page.render(directory, {})
+    sound(text)
+    begun, shown_at_once = re.findall(r'<pre dir="auto">([^<]*)</pre>', text.split('id="samples"')[1])[:2]
+    assert begun + shown_at_once == f"{begins}what is it?" and begun.endswith("tools\n") and len(shown_at_once) < 520
+    assert '<p class="note">nothing but white space</p>' in text and '<p class="note">nothing</p>' in text
+
+
 def test_differences_are_marked() -> None:
     assert evaluation.differences("it is <Lyon>", "it was Paris, too") == (
         "it <del>is</del> <del>&lt;Lyon&gt;</del>",
@@ -151,18 +163,36 @@ def test_differences_are_marked() -> None:
     assert evaluation.differences("word " * 1000, "word") is None
 
 
-def failed(status: str, code: int, problem: str) -> dict[str, Any]:
-    return {"status": status, "exit_code": code, "problems": [problem]}
+def failed(status: str, error: UserError) -> dict[str, Any]:
+    return {"status": status, "exit_code": error.exit_code, "fault": errors.packed(error)}
+
+
+HINTED = Problem("no memory", Place("rows.jsonl", 3, 1, 2, "[]"), "a step takes 3 GiB")
+OF_AN_EARLIER_VERSION = {"status": "failed", "exit_code": 1, "problems": ["an old fault"]}
 
 
 @pytest.mark.parametrize(
     ("state", "says"),
     [
-        (failed("failed", 1, "rank 0 ended"), ["failed", "logs", "rank 0 ended"]),
-        (failed("failed", OUT_OF_MEMORY, "no"), ["ran out of memory", "micro_batch_size"]),
-        (failed("failed", WRONG_INPUT, "bad row"), ["correct what is named below", "bad row"]),
-        (failed("interrupted", INTERRUPTED, "stopped by SIGTERM"), ["goes on", "SIGTERM"]),
-        (failed("not_pushed", NOT_PUSHED, "no right"), ["tunesmith push", "no right"]),
+        (
+            failed("failed", RunError(Problem("rank 0 ended"))),
+            ["failed; the last lines of the files in logs", "rank 0 ended"],
+        ),
+        (
+            failed("failed", OutOfMemory(HINTED, 9)),
+            [
+                "ran out of memory; what to do",
+                "error: no memory",
+                "--> rows.jsonl:3:1",
+                "3 | []",
+                "hint: a step takes 3 GiB",
+                "Found 9 problems; the first 1",
+            ],
+        ),
+        (failed("failed", DataError(Problem("bad row"))), ["correct what is named below", "bad row"]),
+        (OF_AN_EARLIER_VERSION, ["logs", "an old fault"]),
+        (failed("interrupted", Interrupted(Problem("stopped by SIGTERM"))), ["goes on", "SIGTERM"]),
+        (failed("not_pushed", PushError(Problem("no right"))), ["tunesmith push", "no right"]),
         ({"status": "training", "exit_code": None}, ["was training when", "tunesmith report"]),
         ({"status": [], "exit_code": {}}, ["not known"]),
     ],
@@ -190,7 +220,11 @@ def test_what_a_person_wrote_is_told_from_defaults(tmp_path: Path) -> None:
 def full_of(folder: Path, task: str, text: str) -> Page:
     """The page of a run that has the text wherever it can have one."""
     named = {text: text}
-    state: dict[str, Any] = failed("failed", 1, text) | {"name": text, "versions": named, "data": named}
+    state: dict[str, Any] = failed("failed", RunError(Problem(text, Place(text, 1, 1, 1, text), text))) | {
+        "name": text,
+        "versions": named,
+        "data": named,
+    }
     directory = a_run(folder, task, **state)
     of_sample = {"file": text, "line": 1, "prompt": text, "answer": text, "base": f"a {text}", "adapter": f"b {text}"}
     scored = {"base_scores": {text: 1.0}, "adapter_calls": {"read": [text], "fault": text}}
@@ -226,7 +260,7 @@ def test_any_text_is_more_than_no_text(tmp_path: Path, text: str) -> None:
     directory = tmp_path / "run"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
-    (directory / "run.json").write_text(json.dumps({"status": "failed", "name": text, "problems": [text]}))
+    (directory / "run.json").write_text(json.dumps({"name": text} | failed("failed", RunError(Problem(text)))))
     lines(directory / "samples.jsonl", [{"prompt": text, "base": text, "adapter": text + "x"}])
     lines(directory / "completions.jsonl", [completion(1, prompt=text, completion=text)])
     assert data_of(shown(directory))["rows"][0][7] == reading.visible(text)
@@ -234,7 +268,7 @@ def test_any_text_is_more_than_no_text(tmp_path: Path, text: str) -> None:
 
 def test_secrets_are_in_no_part(tmp_path: Path) -> None:
     token, key = "hf_" + "a" * 34, "ünlikely-secret-value"
-    directory = a_run(tmp_path, "grpo", problems=[key], status="failed")
+    directory = a_run(tmp_path, "grpo", **failed("failed", RunError(Problem(key, hint=token))))
     text = f"it is {token} and {key}"
     lines(
         directory / "completions.jsonl",
@@ -385,18 +419,25 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     assert not Path("/dev/null").is_file()
 
 
-@pytest.mark.parametrize("name", ["nowhere", "empty", "outputs", "a-file", "", "\0", "x" * 5000, "caf\udce9"])
-def test_what_holds_no_run(here: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "told", "hint"),
+    [
+        ("nowhere", "there is no `nowhere`", "name the directory"),
+        ("caf\udce9", "there is no `caf\\udce9`", "name the directory"),
+        ("outputs/demo/adapter", "there is no `outputs/demo/adapter`", "the run is `outputs/demo`"),
+        ("outputs", "`outputs` holds no run", "name one of the runs in it: `outputs/demo`"),
+        *((name, "` holds no run", "name the directory") for name in ("empty", "a-file", "", "x" * 5000)),
+        ("\0", "there is no `", "name the directory"),
+    ],
+)
+def test_what_holds_no_run(here: Path, capsys: pytest.CaptureFixture[str], name: str, told: str, hint: str) -> None:
     a_run(here)
     Path("empty").mkdir()
     Path("a-file").write_text("text")
     assert cli.main(["report", name]) == 2
     captured = capsys.readouterr()
-    assert (
-        captured.out == ""
-        and captured.err.startswith("error: `")
-        and "holds no run\nhint: name the directory" in captured.err
-    )
+    assert captured.out == "" and captured.err.startswith("error: ")
+    assert told in captured.err and f"\nhint: {hint}" in captured.err
     assert not list(here.glob("*.html")) and not list(Path("empty").iterdir())
 
 

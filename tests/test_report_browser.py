@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from report_runs import a_run, completion, lines
+from report_runs import a_run, completion, lines, rewarded
 
+from runner import holding, runfile, serve
+from runner.compare import comparison, runs
+from runner.compare import page as compare_page
 from runner.report import page
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, which no lock holds")
@@ -97,6 +101,76 @@ def test_each_colour_can_be_read(browser: Any, tmp_path: Path, scheme: str) -> N
     tab.goto(path.as_uri())
     contrasts = tab.evaluate(CONTRASTS)
     assert len(contrasts) > 5 and min(contrasts.values()) >= 4.5, contrasts  # WCAG 2.2, 1.4.3
+    tab.close()
+
+
+@pytest.fixture
+def followed(browser: Any, tmp_path: Path) -> Iterator[tuple[Any, Path]]:
+    """A tab that follows a run of GRPO which goes on, and the run's directory; it has no fault to tell."""
+    directory = a_run(tmp_path, "grpo", status="training")
+    with holding.alone(directory), serve.server(directory, 0) as listening:
+        thread = threading.Thread(target=listening.serve_forever, daemon=True)
+        thread.start()
+        tab = browser.new_page(viewport={"width": 360, "height": 800})
+        told: list[str] = []
+        tab.on("console", lambda message: told.append(message.text))
+        tab.on("pageerror", lambda error: told.append(str(error)))
+        address = f"http://{serve.HOST}:{listening.server_port}/{listening.secret}/"
+        tab.on("request", lambda request: told.append(request.url) if not request.url.startswith(address) else None)
+        tab.goto(address)
+        tab.get_by_text("as of").wait_for()
+        yield tab, directory
+        tab.close()
+        listening.shutdown()
+        thread.join()
+    assert told == []
+
+
+def test_a_page_takes_over_what_is_new_and_leaves_what_is_read(followed: tuple[Any, Path]) -> None:
+    tab, directory = followed
+    tab.locator("#training details summary").first.click()
+    tab.get_by_label("Search prompts and completions").fill("question 3")
+    tab.get_by_text("1 of 6 prompts").wait_for()
+    lines(directory / "completions.jsonl", [completion(number) for number in range(48)])
+    lines(directory / "metrics.jsonl", [rewarded(number) for number in range(1, 5)])
+    runfile.update(directory, status="evaluating")
+    tab.get_by_text("The run is evaluating").wait_for()
+    assert tab.title() == "demo: evaluating" and tab.locator("#told").inner_text() == "evaluating"
+    assert tab.locator("#training details").first.get_attribute("open") is not None
+    assert tab.locator("#training table").first.locator("tbody tr").count() == 4
+    assert tab.locator("#found").inner_text() == "1 of 6 prompts"  # which is in use
+    tab.get_by_label("Search prompts and completions").fill("")
+    tab.get_by_label("Search prompts and completions").blur()
+    tab.get_by_text("48 completions of 12 prompts").wait_for()
+    assert len(cells(tab, "prompts", 1)) == 12
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_a_page_can_be_told_to_pause(followed: tuple[Any, Path]) -> None:
+    tab, directory = followed
+    pause = tab.get_by_role("button", name="Pause")
+    pause.press("Enter")
+    assert pause.get_attribute("aria-pressed") == "true"
+    runfile.update(directory, status="pushing")
+    tab.wait_for_timeout(3000)
+    assert "training" in tab.title()
+    pause.press("Enter")
+    tab.get_by_text("The run is pushing").wait_for()
+
+
+def test_runs_beside_each_other_fit_a_phone(browser: Any, tmp_path: Path) -> None:
+    directories = [a_run(tmp_path / name, name=name) for name in ("one", "other", "a-third-one")]
+    path = tmp_path / "compared.html"
+    compare_page.write(comparison.make(runs.read(directories, {})), path, {})
+    tab = browser.new_page(viewport={"width": 360, "height": 800}, color_scheme="dark")
+    told: list[str] = []
+    tab.on("console", lambda message: told.append(message.text))
+    tab.on("request", lambda request: told.append(request.url))
+    tab.goto(path.as_uri())
+    assert told == [path.as_uri()]
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 360
+    contrasts = tab.evaluate(CONTRASTS)
+    assert min(contrasts.values()) >= 4.5, contrasts
     tab.close()
 
 

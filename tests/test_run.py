@@ -68,6 +68,7 @@ def test_it_leaves_what_the_design_names(finished: Finished) -> None:
         "rejects.jsonl",
         "evaluation.json",
         "samples.jsonl",
+        "losses.jsonl",
         "report.html",
     ):
         assert (directory / name).is_file(), name

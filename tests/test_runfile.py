@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner import runfile
+from runner.errors import DataError, Place, Problem
 
 
 def test_changes_are_laid_over_what_is_there(tmp_path: Path) -> None:
@@ -20,6 +21,39 @@ def test_changes_are_laid_over_what_is_there(tmp_path: Path) -> None:
     assert (state["status"], state["name"], state["exit_code"]) == ("training", "a", None)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", state["updated"])
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_a_fault_is_kept_whole_until_the_run_goes_on(tmp_path: Path) -> None:
+    problem = Problem("the row is no object", Place("a.jsonl", 3, 1, 2, "[]"), "write `{}`")
+    runfile.end(tmp_path, "failed", DataError([problem], 9))
+    found = runfile.fault(runfile.read(tmp_path))
+    assert type(found) is DataError and (found.problems, found.total) == ((problem,), 9)
+    assert runfile.read(tmp_path)["exit_code"] == found.exit_code
+    assert runfile.fault(runfile.update(tmp_path, status="training")) is None
+    assert runfile.fault(runfile.update(tmp_path, status="failed")) is None
+
+
+@pytest.mark.parametrize("status", ["failed", "interrupted", "not_pushed"])
+def test_a_fault_of_an_earlier_version_is_its_sentences(status: str) -> None:
+    found = runfile.fault({"status": status, "problems": ["stopped by SIGTERM", "b"]})
+    assert found is not None and [problem.message for problem in found.problems] == ["stopped by SIGTERM", "b"]
+    for code in (1, 2, 3, 4, 75):
+        old = runfile.fault({"status": status, "exit_code": code, "problems": ["a"]})
+        assert old is not None and old.exit_code == code
+    assert runfile.fault({"status": "done", "problems": ["stopped by SIGTERM"]}) is None
+    assert runfile.fault({"status": status, "problems": []}) is None
+
+
+TORN = {
+    "kind": "RunError",
+    "total": 1,
+    "problems": [{"message": "a", "hint": None, "place": {"file": "a", "line": "x"}}],
+}
+
+
+@pytest.mark.parametrize("fault", [5, [], {}, {"kind": "RunError"}, {"kind": "RunError", "problems": [{}]}, TORN])
+def test_what_is_no_fault_is_none(fault: object) -> None:
+    assert runfile.fault({"status": "failed", "fault": fault}) is None
 
 
 def test_a_status_is_one_of_those_there_are(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ def apply(source: Source, overrides: Sequence[str]) -> Source:
             problems.extend(error.problems)
     if problems:
         raise RecipeError(problems)
-    return replace(source, values=values, places=places)
+    laid = (*source.overrides, *map(secrets.hide, overrides))
+    return replace(source, values=values, places=places, overrides=laid)
 
 
 def _lay(values: dict[str, Any], places: Places, text: str) -> None:

@@ -50,12 +50,16 @@ Places = dict[Path, Written]
 
 @dataclass(frozen=True)
 class Source:
-    """`values` are plain; `places` has an entry for every key and list item; `lines` show no secret."""
+    """`values` are plain; `places` has an entry for every key and list item; `lines` show no secret.
+
+    `overrides` are the texts that were laid over it, without secrets either.
+    """
 
     file: str
     values: dict[str, Any]
     places: Places
     lines: tuple[str, ...]
+    overrides: tuple[str, ...] = ()
 
 
 def read(path: str) -> Source:

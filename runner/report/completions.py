@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from runner.report.figures import figure
@@ -55,7 +56,9 @@ def read(files: Files) -> Kept | None:
         row[6] += [None] * (len(rewards) - len(row[6]))
     data = {
         "rewards": [_text(name, files) for name in rewards],
-        "prompts": [[_text(text, files), _text(f"{file}:{place}", files)] for text, file, place in prompts],
+        "prompts": [
+            [_text(text, files), _text(f"{PurePath(file).name}:{place}", files)] for text, file, place in prompts
+        ],
         "rows": rows,
     }
     return Kept(data, len(rows), counts.total() - len(rows), len(prompts))

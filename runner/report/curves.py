@@ -37,7 +37,7 @@ def charts(events: Events, plan: Mapping[str, Any]) -> list[Chart]:
     wanted += [
         ("Learning rate", [_over(steps, "learning_rate", "learning rate")]),
         ("Gradient norm, before it is clipped", [_over(steps, "gradient_norm", "gradient norm")]),
-        ("Learned tokens a second", [Line("learned tokens a second", _points(steps, _speed))]),
+        ("Learned tokens a second", [Line("learned tokens a second", points(steps, speed))]),
         ("Memory of a process, GiB", _memory(steps, plan)),
     ]
     drawn = (chart(title, lines, number) for number, (title, lines) in enumerate(wanted))
@@ -77,7 +77,7 @@ def _of_rewards(steps: Events, held_out: Events) -> list[tuple[str, list[Line]]]
 
 def _measured(held_out: Events) -> list[Line]:
     names = dict.fromkeys(name for event in held_out for name in mapping(event.get("measured")))
-    return [Line(f"held-out {name}", _points(held_out, _measure(name)), (), True) for name in names]
+    return [Line(f"held-out {name}", points(held_out, _measure(name)), (), True) for name in names]
 
 
 def _measure(name: str) -> Callable[[Mapping[str, Any]], Any]:
@@ -89,7 +89,7 @@ def _reward(name: str) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
 
 
 def _memory(steps: Events, plan: Mapping[str, Any]) -> list[Line]:
-    held = _points(steps, lambda event: _share(event.get("memory"), GIB))
+    held = points(steps, memory)
     parts = [value for value in map(number, mapping(plan.get("memory")).values()) if value is not None]
     if not held or not parts:
         return [Line("held at most so far", held)]
@@ -109,17 +109,23 @@ def _spread(steps: Events, found: Callable[[Mapping[str, Any]], Mapping[str, Any
 
 
 def _over(events: Events, key: str, name: str, dots: bool = False) -> Line:
-    return Line(name, _points(events, lambda event: event.get(key)), (), dots)
+    return Line(name, points(events, lambda event: event.get(key)), (), dots)
 
 
-def _points(events: Events, value: Callable[[Mapping[str, Any]], Any]) -> list[tuple[float, float]]:
+def speed(event: Mapping[str, Any]) -> float | None:
+    """Learned tokens a second of a step."""
+    return _share(event.get("learned_tokens"), number(event.get("seconds")) or 0.0)
+
+
+def memory(event: Mapping[str, Any]) -> float | None:
+    """What a process has held at most until a step, in GiB."""
+    return _share(event.get("memory"), GIB)
+
+
+def points(events: Events, value: Callable[[Mapping[str, Any]], Any]) -> list[tuple[float, float]]:
     """One point for each step that has a number; the last one where a step was logged twice."""
     found = {event["step"]: measured for event in events if (measured := number(value(event))) is not None}
     return [(float(step), found[step]) for step in sorted(found) if abs(step) < 1e12]
-
-
-def _speed(event: Mapping[str, Any]) -> float | None:
-    return _share(event.get("learned_tokens"), number(event.get("seconds")) or 0.0)
 
 
 def _share(value: Any, of: float) -> float | None:

@@ -27,6 +27,7 @@ OF_A_SPLIT = {
     "tokens_read": "tokens read",
     "tokens_trained": "tokens trained on",
 }
+RARE = ("truncated", "windows", "rewritten_turns")  # of which nothing is said where there were none
 OF_ALL = {
     "repeats": "samples repeated by a source's weight",
     "in_both_splits": "held-out samples that are trained on as well, word for word",
@@ -54,7 +55,7 @@ def ledger(found: Mapping[str, Any]) -> dict[str, Any]:
         "of_splits": [
             (text, *(_count(part.get(key)) for part in splits.values()))
             for key, text in OF_A_SPLIT.items()
-            if any(key in part for part in splits.values())
+            if any(part.get(key) if key in RARE else key in part for part in splits.values())
         ],
         "files": [
             (str(each.get("file")), str(each.get("format") or "–"), _count(each.get("read")), _count(each.get("kept")))

@@ -6,6 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from markupsafe import Markup
@@ -16,8 +17,10 @@ from runner.report.reading import Files, mapping, number, short, visible
 from runner.secrets import cleaned
 
 MOST_SAMPLES = 50
+OPEN_SAMPLES = 5  # that are shown without being asked for
 MOST_WORDS = 400  # of an answer whose differences are marked: what it takes grows with their square
 LONGEST = 4000  # characters of a text
+LONG_PROMPT, SHOWN_OF_PROMPT = 1000, 500  # characters
 VERDICTS = ("better", "worse", "within noise")
 
 
@@ -26,14 +29,14 @@ def scores(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for name, entry in mapping(evaluation.get("metrics")).items():
         entry = mapping(entry)
-        both = [(number(entry.get(which)), _interval(entry.get(f"{which}_interval"))) for which in ("base", "adapter")]
+        both = [(number(entry.get(which)), interval(entry.get(f"{which}_interval"))) for which in ("base", "adapter")]
         verdict = entry.get("verdict")
         rows.append(
             {
                 "name": METRIC_NAMES.get(name, name),
                 "drawn": intervals(both),
-                "cells": [_with_interval(value, interval) for value, interval in both],
-                "difference": _signed(_interval(entry.get("difference_interval"))),
+                "cells": [with_interval(value, ends) for value, ends in both],
+                "difference": signed(interval(entry.get("difference_interval"))),
                 "verdict": verdict if verdict in VERDICTS else "not told",
                 "rows": figure(number(entry.get("rows"))),
             }
@@ -62,25 +65,36 @@ def _sample(sample: Mapping[str, Any]) -> dict[str, Any]:
     marked = (base, adapter)
     if base is not None and adapter is not None:
         marked = differences(base, adapter) or marked
-    place = f"{sample['file']}:{sample['line']}" if "file" in sample and "line" in sample else ""
+    cut = _cut(texts.get("prompt", ""))
+    place = f"{PurePath(str(sample['file'])).name}:{sample['line']}" if "file" in sample and "line" in sample else ""
     answers = [
         {
             "name": title,
             "text": text,
+            "empty": "" if texts[which].strip() else "nothing but white space" if texts[which] else "nothing",
             "scores": [(name, figure(number(value))) for name, value in mapping(sample.get(f"{which}_scores")).items()],
             "calls": _calls(sample.get(f"{which}_calls")),
         }
         for which, title, text in zip(("base", "adapter"), ("base model", "adapter"), marked, strict=True)
         if text is not None
     ]
-    wanted = _json(sample["calls"]) if "calls" in sample else None
+    wanted = _json_or_none(sample["calls"]) if "calls" in sample else None
     return {
         "place": place,
-        "prompt": texts.get("prompt", ""),
+        "begins": texts.get("prompt", "")[:cut],
+        "prompt": texts.get("prompt", "")[cut:],
         "wanted": texts.get("answer"),
         "calls": wanted,
         "answers": answers,
     }
+
+
+def _cut(prompt: str) -> int:
+    """How much of a long prompt is put away, so that the question is seen that stands at its end."""
+    if len(prompt) <= LONG_PROMPT:
+        return 0
+    start = len(prompt) - SHOWN_OF_PROMPT
+    return prompt.find("\n", start, len(prompt) - SHOWN_OF_PROMPT // 4) + 1 or start
 
 
 def differences(before: str, after: str) -> tuple[Markup, Markup] | None:
@@ -106,7 +120,11 @@ def _words(text: str) -> list[str]:
 def _calls(found: Any) -> dict[str, str] | None:
     if not isinstance(found, dict):
         return None
-    return {"read": _json(found.get("read", [])), "fault": str(found.get("fault") or "")}
+    return {"read": _json_or_none(found.get("read", [])), "fault": str(found.get("fault") or "")}
+
+
+def _json_or_none(calls: Any) -> str:
+    return _json(calls) if calls else "none"
 
 
 def _json(value: Any) -> str:
@@ -118,16 +136,19 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else "" if value is None else json.dumps(value, indent=1, ensure_ascii=False)
 
 
-def _interval(ends: Any) -> tuple[float, float] | None:
+def interval(ends: Any) -> tuple[float, float] | None:
+    """Both ends of an interval, or None for what is none."""
     if not isinstance(ends, list) or len(ends) != 2:
         return None
     first, last = map(number, ends)
     return None if first is None or last is None else (first, last)
 
 
-def _with_interval(value: float | None, interval: Sequence[float] | None) -> str:
-    return figure(value) + (f" ({figure(interval[0])} to {figure(interval[1])})" if interval else "")
+def with_interval(value: float | None, ends: Sequence[float] | None) -> str:
+    """A value and the interval about it as a person reads them."""
+    return figure(value) + (f" ({figure(ends[0])} to {figure(ends[1])})" if ends else "")
 
 
-def _signed(interval: Sequence[float] | None) -> str:
-    return " to ".join(f"{end:+.3g}" if end else "0" for end in interval) if interval else "–"
+def signed(ends: Sequence[float] | None) -> str:
+    """The interval of a difference as a person reads it."""
+    return " to ".join(f"{end:+.3g}" if end else "0" for end in ends) if ends else "–"

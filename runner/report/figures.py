@@ -10,23 +10,28 @@ from markupsafe import Markup, escape
 
 from runner.report.reading import visible
 
-WIDTH, HEIGHT = 520, 230
-LEFT, RIGHT, TOP, BOTTOM = 62, 510, 10, 200  # of the plot in it
+WIDTH, HEIGHT = 520, 236
+LEFT, RIGHT, TOP, BOTTOM = 62, 502, 10, 200  # of the plot in it
 MOST_POINTS = 400  # of a line
 MOST_ROWS = 60  # of a table
 TICKS = 4
+LOOKS = 6
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Line:
-    """A value over steps. `spread` is how far each point's values lie from it, where that is known."""
+    """A value over steps. `spread` is how far each point's values lie from it, where that is known.
+
+    `look` is which of the colours it has, where several charts show the same thing in the same one.
+    """
 
     name: str
     points: Sequence[Point]
     spread: Sequence[float] = ()
     dots: bool = False  # measured now and then, so that each point counts
+    look: int | None = None
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Chart:
 
     title: str
     svg: Markup
-    names: tuple[str, ...]
+    legend: tuple[tuple[str, str], ...]  # the name of each line, and how it looks
     x: str
     rows: tuple[tuple[str, ...], ...]
     left_out: int  # rows that the table has not
@@ -50,8 +55,9 @@ def chart(title: str, lines: Sequence[Line], number: int, x: str = "step") -> Ch
     ys = [y for line in drawn for y in _extremes(line)]
     across, up = _scale(min(xs), max(xs)), _scale(min(ys), max(ys), room=True)
     parts = [*_axes(across, up, x)]
-    for place, line in enumerate(drawn):
-        parts += _line(line, f"line-{place % 6}", across, up)
+    looks = [_look(place if line.look is None else line.look) for place, line in enumerate(drawn)]
+    for line, look in zip(drawn, looks, strict=True):
+        parts += _line(line, look, across, up)
     names = [f"chart-{number}-title", f"chart-{number}-text"]
     svg = (
         Markup('<svg viewBox="0 0 {} {}" role="img" aria-labelledby="{} {}">').format(WIDTH, HEIGHT, *names)
@@ -61,7 +67,8 @@ def chart(title: str, lines: Sequence[Line], number: int, x: str = "step") -> Ch
         + Markup("</svg>")
     )
     rows, left_out = _rows(drawn)
-    return Chart(title, svg, tuple(line.name for line in drawn), x, rows, left_out)
+    legend = tuple((line.name, look) for line, look in zip(drawn, looks, strict=True))
+    return Chart(title, svg, legend, x, rows, left_out)
 
 
 def figure(value: float | None) -> str:
@@ -116,14 +123,16 @@ def _scale(low: float, high: float, room: bool = False) -> _Scale:
 
 
 def _axes(across: _Scale, up: _Scale, x: str) -> Iterator[Markup]:
-    for value in up.ticks():
+    marks = list(up.ticks())
+    alike = len({figure(value) for value in marks}) < len(marks)
+    for value in marks:
         y = up.place(value, BOTTOM, TOP)
         yield _element("line", "grid", x1=LEFT, x2=RIGHT, y1=y, y2=y)
-        yield _text(figure(value), LEFT - 6, y + 4, "end")
+        yield _text(f"{value:.7g}" if alike else figure(value), LEFT - 6, y + 4, "end")
     whole = [value for value in across.ticks() if value == round(value) or across.high - across.low < TICKS]
     for value in whole:
         yield _text(figure(value), across.place(value, LEFT, RIGHT), BOTTOM + 16, "middle")
-    yield _text(x, (LEFT + RIGHT) / 2, HEIGHT - 2, "middle")
+    yield _text(x, (LEFT + RIGHT) / 2, HEIGHT - 5, "middle")
 
 
 def _line(line: Line, look: str, across: _Scale, up: _Scale) -> Iterator[Markup]:
@@ -155,6 +164,11 @@ def thinned(points: Sequence[Point]) -> list[Point]:
         near = points[start : start + size]
         kept += sorted({min(near, key=lambda point: point[1]), max(near, key=lambda point: point[1])})
     return kept
+
+
+def _look(number: int) -> str:
+    """The classes of a line: `LOOKS` colours with strokes of their own, and as many again with wide ones."""
+    return f"line-{number % LOOKS}" + (" wide" if number >= LOOKS else "")
 
 
 def _extremes(line: Line) -> Iterator[float]:

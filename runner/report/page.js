@@ -1,12 +1,12 @@
 "use strict";
 // The completions of a run: a table of prompts, and of one prompt's completions. Rows are made as they are asked for,
 // and every text goes in as text.
-(() => {
+const showCompletions = () => {
   const PAGE = 100, LONGEST = 240, PROMPT = 0, STEP = 1, TOTAL = 2, ADVANTAGE = 3, TOKENS = 4, CUT = 5, SCORES = 6, TEXT = 7, FAULTS = 8;
   const at = (id) => document.getElementById(id);
   let data;
   try {
-    data = JSON.parse(at("completions-data").textContent);
+    data = JSON.parse(at("completions-data").textContent); // a page that goes on may have none yet
   } catch {
     return;
   }
@@ -33,6 +33,19 @@
     if (kind) made.className = kind;
     return made;
   };
+  // What all prompts begin with, such as a system turn, says nothing of one of them.
+  const alike = () => {
+    if (prompts.length < 2) return 0;
+    let end = prompts[0].text.length;
+    for (const { text } of prompts) {
+      let same = 0;
+      while (same < end && text[same] === prompts[0].text[same]) same++;
+      end = same;
+    }
+    return prompts[0].text.lastIndexOf("\n", end - 1) + 1;
+  };
+  const begin = alike();
+  const told = (prompt) => shortened(begin ? `…${prompt.text.slice(begin)}` : prompt.text);
   const shortened = (text) => (text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text);
 
   // A table whose rows come by the page, sorted by the column whose head was pressed last. A column has a name, a value
@@ -138,7 +151,7 @@
       cell: (prompt) => {
         const cell = element("th");
         cell.scope = "row";
-        const button = element("button", shortened(prompt.text) || "(empty)");
+        const button = element("button", told(prompt) || "(empty)");
         button.type = "button";
         button.dir = "auto";
         button.addEventListener("click", () => choose(prompt, cell.parentElement));
@@ -170,4 +183,5 @@
   });
   at("viewer").hidden = false;
   find();
-})();
+};
+showCompletions();

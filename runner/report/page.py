@@ -6,47 +6,32 @@ page says so.
 
 from __future__ import annotations
 
-import errno
 import json
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import runner
-from runner import runfile
-from runner.errors import Problem, RecipeError, RunError
+from runner import checkpoint, runfile
+from runner.errors import RecipeError
 from runner.report import completions, curves, data, ends, evaluation, html, recipe
-from runner.report.reading import Files, mapping, number
+from runner.report.reading import Files, is_run, mapping, no_run, number
 
 NAME = "report.html"
-KEPT_BY_A_RUN = (runfile.NAME, "plan.json", "metrics.jsonl")  # each of which tells that a directory is that of a run
 MOST_HASHES = 100
 
 
-def write(directory: Path, environment: Mapping[str, str], path: Path | None = None) -> Path:
+def write(
+    directory: Path, environment: Mapping[str, str], path: Path | None = None, price: float | None = None
+) -> Path:
     """Write the page of the run in `directory`, by default into it, and give its path.
 
-    Secrets are those of `environment`. Raises RecipeError where there is no run, and RunError where the page cannot be
-    written.
+    `price` is that of a device for an hour, from which the page tells what the run has cost. Secrets are those of
+    `environment`. Raises RecipeError where there is no run, and RunError where the page cannot be written.
     """
-    try:
-        there = any((directory / name).is_file() for name in KEPT_BY_A_RUN)
-    except (OSError, ValueError):
-        there = False
-    if not there:
-        hint = "name the directory that `train` wrote to, such as `outputs/demo`"
-        raise RecipeError(Problem(f"`{directory}` holds no run", hint=hint))
+    if not is_run(directory):
+        raise no_run(directory)
     target = directory / NAME if path is None else path
-    try:
-        target = target if path is None else path.resolve()
-        if target.exists() and not target.is_file():
-            raise OSError(errno.EINVAL, "it is no regular file")
-        runfile.write(target, render(directory, environment))
-    except (OSError, ValueError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        hint = "name a file that this user may write with `--output`"
-        raise RunError(Problem(f"cannot write `{target}`: {reason.lower()}", hint=hint)) from error
+    html.write(target, render(directory, environment, price), resolved=path is not None)
     return target
 
 
@@ -60,8 +45,13 @@ def attempt(directory: Path, environment: Mapping[str, str], say: Callable[[str]
         say(f"warning: `{NAME}` is not written: {error}")
 
 
-def render(directory: Path, environment: Mapping[str, str]) -> str:
-    """The page as HTML, far below a browser's limits whatever the run's files hold."""
+def render(
+    directory: Path, environment: Mapping[str, str], price: float | None = None, at_work: bool | None = None
+) -> str:
+    """The page as HTML, far below a browser's limits whatever the run's files hold.
+
+    With `at_work`, whether a process has the run now, it is a page that asks its server for a newer one.
+    """
     files = Files(directory, environment)
 
     def part(name: str, make: Callable[[], Any], otherwise: Any) -> Any:
@@ -73,21 +63,22 @@ def render(directory: Path, environment: Mapping[str, str]) -> str:
 
     state, plan, scored = (files.object(name) for name in (runfile.NAME, "plan.json", "evaluation.json"))
     events = part("what was logged", lambda: list(files.events()), [])
-    steps = [event["step"] for event in events if event["event"] == "step"]
+    saved = [int(path.name.removeprefix("step-")) for path in checkpoint.all_of(directory / "checkpoints")]
     settled = mapping(state.get("recipe")) or mapping(plan.get("recipe"))
     written = files.text("recipe.yaml")
     sampled = part("the completions", lambda: completions.read(files), None)
     page: str = html.template("page.html.jinja", files.environment).render(
         name=str(state.get("name") or settled.get("name") or directory.name),
         status=part("the state", lambda: ends.status(state), ""),
-        sentence=part("the state", lambda: ends.sentence(state, scored, directory), ""),
-        problems=part("what ended the run", lambda: ends.problems(state), []),
-        facts=part("the facts", lambda: ends.facts(state, plan, steps), []),
+        sentence=part("the state", lambda: ends.sentence(state, scored, directory, at_work), ""),
+        fault=part("what ended the run", lambda: ends.fault(state), ""),
+        facts=part("the facts", lambda: ends.facts(state, plan, events, saved, price), []),
         url=_url(state),
         charts=part("the charts", lambda: curves.charts(events, plan), []),
         warnings=part("the warnings", lambda: curves.warnings(events), []),
         scores=part("the scores", lambda: evaluation.scores(scored), []),
         not_measured=[str(name) for name in _list(scored.get("not_measured"))],
+        open_samples=evaluation.OPEN_SAMPLES,
         samples=part("the samples", lambda: evaluation.samples(files), ([], 0)),
         ledger=part(
             "the ledger", lambda: data.ledger(ledger) if (ledger := files.object("ledger.json")) else None, None
@@ -98,12 +89,13 @@ def render(directory: Path, environment: Mapping[str, str]) -> str:
         completions_json=html.as_json(sampled.data) if sampled else "",
         said=part("what the rewards said", lambda: completions.said(files), ([], 0)),
         recipe=written,
+        overrides=[str(each) for each in _list(state.get("overrides"))],
         settings=part("the settings", lambda: recipe.settings(settled, written), []),
         choices=part("the plan", lambda: recipe.choices(plan), []),
         tables=part("versions and hashes", lambda: _tables(state), []),
-        made=f"Tunesmith {runner.__version__}, {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())}",
         notes=files.notes,  # last: what the parts above have noted
-        **html.own(("page.css",), "page.js"),
+        live=at_work is not None,
+        **html.own(("page.css",), script="page.js", live_script="live.js"),
     )
     return page
 

@@ -11,10 +11,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from runner import runfile
+from runner.errors import Problem, RecipeError, listed
 from runner.secrets import cleaned, holding, redact
 
 LARGEST_DRAWN = 1e12
+KEPT_BY_A_RUN = (runfile.NAME, "plan.json", "metrics.jsonl")  # each of which tells that a directory is that of a run
 WITH_TEXTS = ("rewards", "measured", "warnings")  # what a logged step has beside numbers
+MOST_NAMED = 8  # runs in a hint
 LARGEST_TEXT = 2**20  # characters of a file that is shown as text
 # What a browser acts on, hides or refuses: controls, separators of lines, orders of direction, halves of characters.
 HIDDEN = re.compile(
@@ -91,6 +95,32 @@ class Files:
     def _note(self, sentence: str) -> None:
         if sentence not in self.notes:
             self.notes.append(sentence)
+
+
+def is_run(directory: Path) -> bool:
+    """Whether a run has left anything in the directory."""
+    try:
+        return any((directory / name).is_file() for name in KEPT_BY_A_RUN)
+    except (OSError, ValueError):
+        return False
+
+
+def no_run(directory: Path) -> RecipeError:
+    """The fault that a directory holds no run, with the likeliest one that does."""
+    message = f"`{directory}` holds no run"
+    try:
+        if not directory.exists():
+            message = f"there is no `{directory}`"
+        below = sorted(str(each) for each in directory.iterdir() if is_run(each)) if directory.is_dir() else []
+        above = next((str(each) for each in directory.parents if is_run(each)), None)
+    except (OSError, ValueError):
+        below, above = [], None
+    hint = "name the directory that `train` wrote to, such as `outputs/demo`"
+    if above:
+        hint = f"the run is `{above}`"
+    elif below:
+        hint = f"name one of the runs in it: {listed(below[:MOST_NAMED])}" + (" and more" if below[MOST_NAMED:] else "")
+    return RecipeError(Problem(message, hint=hint))
 
 
 def mapping(value: Any) -> dict[str, Any]:

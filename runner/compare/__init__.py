@@ -1,0 +1,1 @@
+"""The files of several runs in, what differs between them out: settings, curves, scores, cost."""
