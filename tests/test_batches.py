@@ -45,6 +45,7 @@ def training(**changes: Any) -> recipe.Training:
         "optimizer": "adamw_torch", "weight_decay": 0.0, "max_grad_norm": 1.0, "batch_size": 4,
         "micro_batch_size": None, "packing": "auto", "gradient_checkpointing": "auto", "seed": 0, "log_every": 1,
         "evaluate_every": None, "early_stopping": None, "checkpoints": recipe.Checkpoints(None, 2, None),
+        "non_finite": "stop", "stall_timeout": None,
     }  # fmt: skip
     return recipe.Training(**(values | changes))
 
