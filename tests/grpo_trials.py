@@ -22,7 +22,7 @@ from accelerate.state import AcceleratorState, GradientState
 from transformers import set_seed
 from trl import GRPOTrainer
 
-from runner import errors, model, planfile, train
+from runner import errors, model, moving, planfile, train
 from runner.errors import UserError
 from runner.tasks import grpo
 
@@ -69,7 +69,7 @@ def signal(directory: Path) -> dict[str, Any]:
         for name, still in (("some", [0, size - 1]), ("none", []), ("all", list(range(size)))):
             inputs = {**micro, "advantages": torch.linspace(-1, 1, size) + 0.1}
             inputs["advantages"][still] = 0.0
-            kept, _ = grpo.with_signal(inputs, trainer)
+            kept, _ = moving.rows(inputs, trainer)
             whole = gradients(trainer, lambda given=inputs: GRPOTrainer._compute_loss(trainer, trainer.model, given))
             ours = gradients(trainer, lambda given=inputs: trainer._compute_loss(trainer.model, given))
             found[name] = {
