@@ -131,4 +131,6 @@ def _there(path: str) -> None:
     hint = f"a similar name exists: `{os.path.join(directory, similar)}`" if similar else None
     if hint is None and re.fullmatch(r"[\w.-]+/[\w.-]+", path) and "." not in name:
         hint = "a data set of the Hub is not looked at: write the recipe with its id by hand, as docs/recipe.md shows"
+    elif hint is None and "." not in name:
+        hint = "name a file of rows; `tunesmith init --list` shows the recipes that ship"
     raise DataError(Problem(f"`{shown(path)}` does not exist", Place(shown(path)), hint))
