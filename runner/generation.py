@@ -33,15 +33,30 @@ class Completion:
     cut: bool
 
 
+class GivenUp(Exception):
+    """Sampling was told to end before its completions were whole."""
+
+
+def _never() -> bool:
+    return False
+
+
 @torch.no_grad()
 def sample(
-    model: nn.Module, prompts: Sequence[Sequence[int]], copies: int, settings: Sampling, seed: int
+    model: nn.Module,
+    prompts: Sequence[Sequence[int]],
+    copies: int,
+    settings: Sampling,
+    seed: int,
+    told: Callable[[], bool] = _never,
 ) -> list[Completion]:
     """`copies` completions of each prompt, those of one prompt next to each other.
 
     `model` is a causal language model of transformers or a PEFT model around one, unwrapped and whole on its
     device (not ZeRO-3). Prompts are lists of at least one token and need not be equally long. The same seed gives
     the same completions. A model that keeps more than keys and values between tokens goes through its own `generate`.
+
+    `told` is asked before each token; raises GivenUp where it says so.
     """
     base: PreTrainedModel = model.get_base_model() if hasattr(model, "get_base_model") else model
     with decoding(model):
@@ -49,7 +64,7 @@ def sample(
             generator = torch.Generator().manual_seed(seed)
             rows = len(prompts) * copies
             draws = torch.rand(rows, settings.new_tokens, dtype=torch.float64, generator=generator).to(base.device)
-            completions = _decode(base, prompts, copies, settings, draws)
+            completions = _decode(base, prompts, copies, settings, draws, told)
             if completions is not None:
                 return completions
         return _generate(base, prompts, copies, settings, seed)
@@ -80,7 +95,12 @@ def _divisible(cache: Any) -> bool:
 
 
 def _decode(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], copies: int, settings: Sampling, draws: torch.Tensor
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    copies: int,
+    settings: Sampling,
+    draws: torch.Tensor,
+    told: Callable[[], bool],
 ) -> list[Completion] | None:
     """The completions, or None where the model's cache cannot be divided into rows."""
     ids, mask = _padded(prompts, model.device)
@@ -93,6 +113,8 @@ def _decode(
     tokens: list[list[int]] = [[] for _ in draws]
     rows = list(range(len(draws)))  # which completion each row of the batch is
     for place in range(settings.new_tokens):
+        if told():
+            raise GivenUp
         chosen = choose(logits, settings, draws[rows, place], seen)
         for row, token in zip(rows, chosen.tolist(), strict=True):
             if not _ended(tokens[row], settings):

@@ -66,6 +66,14 @@ class Stopper(TrainerCallback):
                 control.should_training_stop = self.stopped = True
 
 
+def save_between_steps(trainer: Any, folder: Path) -> None:
+    """Save and publish a run that has left its step before anything was learned in it, unless that is there."""
+    step = trainer.state.global_step
+    if step and not (folder / f"step-{step}").exists():
+        trainer._save_checkpoint(trainer.model, None)
+        trainer.control = trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
+
+
 class Room(TrainerCallback):
     """Makes room for each checkpoint before it is written, on the first process. Comes behind all that ask for one."""
 

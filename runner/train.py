@@ -19,14 +19,18 @@ from transformers import set_seed
 from runner import checkpoint, finite, machine, model, pickles, pulse, saving, training
 from runner.choices import LAID_TOGETHER
 from runner.events import Teller
+from runner.generation import GivenUp
 from runner.plan import Plan
 from runner.tasks import TASKS
 
 logger = logging.getLogger(__name__)
 
 
-def run(plan: Plan, stop_requested: Callable[[], bool]) -> bool:
-    """Train what the plan says, going on from the newest sound checkpoint. False: stopped before the end."""
+def run(plan: Plan, stop_requested: Callable[[], bool], at_once: Callable[[], bool] = lambda: False) -> bool:
+    """Train what the plan says, going on from the newest sound checkpoint. False: stopped before the end.
+
+    `stop_requested` is asked at the end of each step, `at_once` also while completions are sampled.
+    """
     rank = int(os.environ.get("RANK", "0"))
     directory = Path(plan.directory)
     folder = directory / "checkpoints"
@@ -64,8 +68,12 @@ def run(plan: Plan, stop_requested: Callable[[], bool]) -> bool:
         if resumed:
             trainer.add_callback(training.OtherRate(resumed[1].settings["training"]["learning_rate"], plan))
         if step < trainer.args.max_steps and not (resumed and training.ran_out(resumed[0], plan)):
+            trainer.told = at_once
             try:
                 trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
+            except GivenUp:
+                saving.save_between_steps(trainer, folder)
+                stopper.stopped = True
             except Exception as error:
                 if rank == 0:
                     checkpoint.discard_unwritten(folder)  # or a disk that is full stays so

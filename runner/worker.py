@@ -104,7 +104,7 @@ def _run(stage: str, plan: Plan, stop: Stop) -> None:
 
         from runner import train
 
-        if not train.run(plan, stop.requested):
+        if not train.run(plan, stop.requested, stop.requested):
             raise Interrupted(Problem("the run was told to stop, and saved a checkpoint"))
     elif stage == "reply":
         from runner import reply

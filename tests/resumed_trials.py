@@ -2,7 +2,8 @@
 
     python resumed_trials.py FOLDER < recipes.json
 
-Each of the recipes is {"name", "file", "changes"}: a change is an override for the second half alone. For each one a
+Each of the recipes is {"name", "file", "changes", "tokens"}: a change is an override for the second half alone, and the
+first half ends after three steps, or when so many tokens have been sampled. For each one a
 line of JSON comes out, with the digests of what was trained.
 """
 
@@ -40,23 +41,30 @@ def tried(folder: Path, trial: Mapping[str, Any]) -> dict[str, Any]:
     shutil.copytree(whole, halves)
     ready = settled(trial, whole, prepared=True)
     second = settled(trial, halves, prepared=True, changed=trial.get("changes", ()))
-    parts: list[tuple[Plan, Callable[[], bool]]] = [
-        (ready, lambda: False),
-        (replace(ready, directory=str(halves)), After(HALF)),
-        (second, lambda: False),
+    stopped: list[str] = []
+    first = (After(HALF), never) if "tokens" not in trial else (never, After(trial["tokens"]))
+    parts = [
+        (ready, never, never),
+        (replace(ready, directory=str(halves)), *first),
+        (second, never, never),
     ]
-    for plan, stop in parts:
+    for plan, stop, at_once in parts:
         (Path(plan.directory) / "plan.json").write_text(planfile.to_json(plan), encoding="utf-8")
-        if fault := apart(lambda: train.run(plan, stop)):  # noqa: B023
+        if fault := apart(lambda: train.run(plan, stop, at_once)):  # noqa: B023
             return {"fault": fault}
-    return {"whole": found(whole), "halves": found(halves)}
+        stopped.append(checkpoint.all_of(Path(plan.directory) / "checkpoints")[-1].name)
+    return {"whole": found(whole), "halves": found(halves), "stopped": stopped[1]}
+
+
+def never() -> bool:
+    return False
 
 
 class After:
-    """Says that a run is to stop once it has been asked so many times: once a step."""
+    """Says that a run is to stop once it has been asked so many times: once a step, or once a token."""
 
-    def __init__(self, steps: int) -> None:
-        self.left = steps
+    def __init__(self, times: int) -> None:
+        self.left = times
 
     def __call__(self) -> bool:
         self.left -= 1

@@ -34,6 +34,7 @@ BASE: dict[str, Any] = {
     "training": {"max_steps": TOTAL, "batch_size": 4, "micro_batch_size": 2, "learning_rate": 1e-3},
     "evaluation": {"samples": 0, "metrics": ["loss"]},
 }
+SAMPLED = 20  # tokens of each completion, which is in the third of the samplings of eight
 # What may change, with a second half that has it.
 ALLOWED = {
     "another rate": ["training.learning_rate=1e-4"],
@@ -82,6 +83,11 @@ def trials(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     path = folder / "allowed.yaml"
     path.write_text(yaml.safe_dump(recipe("sft", tiny_model, 1, "lora", "none")), encoding="utf-8")
     wanted += [{"name": name, "file": str(path), "changes": changed} for name, changed in ALLOWED.items()]
+    path = folder / "sampling.yaml"
+    sampling = recipe("grpo", tiny_model, 1, "lora", 1)
+    sampling["training"]["checkpoints"] = {"every": TOTAL}
+    path.write_text(yaml.safe_dump(sampling), encoding="utf-8")
+    wanted.append({"name": "sampling", "file": str(path), "tokens": SAMPLED})
     command = [sys.executable, str(ROOT / "tests" / "resumed_trials.py"), str(folder)]
     quiet = os.environ | {"HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, input=json.dumps(wanted), env=quiet, capture_output=True, text=True, check=False)
@@ -100,6 +106,13 @@ def test_the_second_half_is_that_of_a_whole_run(trials: dict[str, dict[str, Any]
     assert "fault" not in found, found["fault"]
     assert [step for step, _, _ in found["whole"]["steps"]] == list(range(1, TOTAL + 1))
     assert found["halves"] == found["whole"]
+
+
+def test_a_run_that_was_stopped_while_it_sampled(trials: dict[str, dict[str, Any]]) -> None:
+    found = trials["sampling"]
+    assert "fault" not in found, found["fault"]
+    assert found["halves"] == found["whole"]
+    assert found["stopped"] == "step-2"
 
 
 def test_a_run_goes_on_with_another_rate(trials: dict[str, dict[str, Any]]) -> None:

@@ -64,6 +64,7 @@ class Trainer(GRPOTrainer):
         self.reward_seconds = 0.0  # and of the reward processes, while this one may do other things
         self.reported: dict[str, Any] = {}
         self.losses: list[torch.Tensor] = []
+        self.told: Callable[[], bool] = lambda: False  # whether to give up what is being sampled
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         return DataLoader(self.train_dataset, batch_sampler=rounds.Rounds(self.plan, self.rank), collate_fn=list)
@@ -87,13 +88,19 @@ class Trainer(GRPOTrainer):
         prompts, copies = _once(prompt_ids)
         unwrapped = self.accelerator.unwrap_model(self.model)
         chances: list[list[float]] | None = None
+        given_up, found = False, []
         if self.engine is None:
-            found = generation.sample(unwrapped, prompts, copies, self.sampling, seed)
+            try:
+                found = generation.sample(unwrapped, prompts, copies, self.sampling, seed, self.told)
+            except generation.GivenUp:
+                given_up = True
         else:
             if self.followed != self.state.global_step:
                 self.engine.follow(unwrapped, prompts[0])
                 self.followed = self.state.global_step
             found, chances = self.engine.sample(prompts, copies, self.sampling, seed)
+        if training.any_of((given_up,), self.args.device)[0]:  # no process goes on where another one does not
+            raise generation.GivenUp
         self.ids = [completion.tokens for completion in found]
         self.spent["generation"] += time.monotonic() - started
         step, epoch = self.state.global_step + 1, float(self.state.epoch or 0.0)
