@@ -68,7 +68,8 @@ def recipe(task: str, model: Path, stage: int, adapter: str, third: Any) -> dict
         found["training"] = {**BASE["training"], "packing": third}
     else:
         found["evaluation"] = {"metrics": ["loss"]}
-        found["dataset"] = {"train": str(ROOT / "docs" / "*.md"), "max_length": 64, "overflow": "split"}
+        found["dataset"] = {"train": str(ROOT / "docs" / "*.md"), "max_length": 64}
+        found["dataset"] |= {"overflow": "split"} if third == "document" else {}
         found["training"] = {**BASE["training"], "packing": third}
     return found
 
