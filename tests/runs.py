@@ -72,6 +72,12 @@ def events(directory: Path, kind: str = "step") -> list[dict[str, Any]]:
     return [event for line in lines if (event := json.loads(line))["event"] == kind]
 
 
+def workers_of(supervisor: int) -> list[int]:
+    """The process ids of a supervisor's workers, and not of what writes their logs."""
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    return [int(each) for each in children if b"runner.worker" in Path(f"/proc/{each}/cmdline").read_bytes()]
+
+
 def write_llama(folder: Path, tokenizer: Any, **sizes: int) -> Path:
     """A Llama of these sizes with random weights, the same ones each time, and the real tokenizer."""
     import torch

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
-from runs import ROOT, events, run_of, tunesmith, write_recipe
+from runs import ROOT, events, run_of, tunesmith, workers_of, write_recipe
 from small_model import MODEL
-from test_resume import start, workers_of
+from test_resume import start
 from test_trainer import trained_again, weights
 
 from runner import planfile
@@ -111,7 +111,7 @@ def test_kill_9_costs_one_interval(tiny_model: Path, tmp_path: Path, kind: str) 
     command = tunesmith("train", whole)
     assert command.code == 0, command.out + command.err
     process = start(killed)
-    for worker in workers_of(process):
+    for worker in workers_of(process.pid):
         os.kill(worker, signal.SIGKILL)
     process.communicate()
     assert process.returncode == 4

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from node_runs import ended, two_nodes
-from runs import SECONDS, events, run_of, tunesmith, write_recipe
+from runs import SECONDS, events, run_of, tunesmith, workers_of, write_recipe
 
 pytestmark = pytest.mark.slow
 
@@ -24,10 +24,6 @@ CHANGES: dict[str, Any] = {
 
 def adapter(recipe: Path) -> bytes:
     return (run_of(recipe) / "adapter" / "adapter_model.safetensors").read_bytes()
-
-
-def workers_of(supervisor: int) -> list[int]:
-    return [int(each) for each in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()]
 
 
 def wait_for_a_checkpoint(recipe: Path) -> None:

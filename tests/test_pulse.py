@@ -7,8 +7,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from runs import SECONDS, run_of, write_recipe
-from test_resume import start, workers_of
+from runs import SECONDS, run_of, workers_of, write_recipe
+from test_resume import start
 
 from runner import pulse
 from runner.pulse import Pulses
@@ -103,7 +103,7 @@ def test_a_run_that_hangs_is_ended_with_its_stacks(tiny_model: Path, tmp_path: P
         },
     )
     process = start(recipe)
-    (held, _) = sorted(workers_of(process), reverse=True)
+    (held, _) = sorted(workers_of(process.pid), reverse=True)
     os.kill(held, signal.SIGSTOP)  # the other one waits for it in a collective
     output, _ = process.communicate(timeout=SECONDS)
     assert process.returncode == 1, output

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import DEMO, SECONDS, events, run_of, tunesmith, write_recipe
+from runs import DEMO, SECONDS, events, run_of, tunesmith, workers_of, write_recipe
 
 from runner import runfile, signals, workers
 
@@ -53,11 +53,6 @@ def start(recipe: Path) -> subprocess.Popen[str]:
     return process
 
 
-def workers_of(process: subprocess.Popen[str]) -> list[int]:
-    """The process ids of a supervisor's children."""
-    return [int(each) for each in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
-
-
 def test_a_signal_saves_and_the_same_command_goes_on(whole: Path, tiny_model: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, tiny_model, CHANGES)
     process = start(recipe)
@@ -78,7 +73,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(whole: Path, tiny_model: Pa
 def test_the_same_signal_again_ends_a_run_that_cannot_save(tiny_model: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, tiny_model, CHANGES | {"deepspeed": {"processes": 2}})
     process = start(recipe)
-    held = max(workers_of(process))
+    held = max(workers_of(process.pid))
     os.kill(held, signal.SIGSTOP)  # so that no step is agreed on
     process.send_signal(signal.SIGINT)
     time.sleep(2 * signals.TOGETHER)
@@ -129,7 +124,7 @@ def test_an_evaluation_is_stopped_at_once(tiny_model: Path, tmp_path: Path) -> N
 def test_kill_9_costs_one_interval(whole: Path, tiny_model: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, tiny_model, CHANGES)
     process = start(recipe)
-    for worker in workers_of(process):
+    for worker in workers_of(process.pid):
         os.kill(worker, signal.SIGKILL)
     output, _ = process.communicate(timeout=SECONDS)
     assert process.returncode == 4 and "killed" in output, output
