@@ -237,6 +237,7 @@ class OtherRate(TrainerCallback):
         scheduler = getattr(lr_scheduler, "scheduler", lr_scheduler)
         if hasattr(scheduler, "base_lrs"):  # one that waits for the loss to get no better has none
             scheduler.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
+            scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]  # what is logged of the next step
 
 
 # The steps after the first up to the second, and what transformers logs of them -> what a task reports of them.

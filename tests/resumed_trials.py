@@ -3,7 +3,7 @@
     python resumed_trials.py FOLDER < recipes.json
 
 Each of the recipes is {"name", "file", "changes", "tokens"}: a change is an override for the second half alone, and the
-first half ends after three steps, or when so many tokens have been sampled. For each one a
+first half ends after two steps, or when so many tokens have been sampled. For each one a
 line of JSON comes out, with the digests of what was trained.
 """
 
@@ -25,7 +25,7 @@ from runner.choices import Rows
 from runner.plan import Plan
 from runner.reading import check, overrides, source
 
-HALF = 3  # the step after which a run is stopped
+HALF = 3  # how often a run is asked before it is stopped: at the end of a step, and behind a save
 
 
 def main(folder: Path) -> None:
