@@ -31,7 +31,7 @@ def test_a_disk_that_is_too_small(tiny_model: Path, tmp_path: Path, disk: Path) 
     ended = tunesmith("train", recipe)
     assert ended.code == 1, ended.out + ended.err
     assert "its checkpoints take up to " in ended.out
-    assert "error: a checkpoint takes 16 MiB, and the disk has 7 MiB left" in ended.err
+    assert "error: a checkpoint takes 16 MiB, and the disk has " in ended.err
     assert "Traceback" not in ended.out + ended.err
     subprocess.run(["mount", "-o", "remount,size=24m", str(disk)], check=True)
     again = tunesmith("train", recipe)
