@@ -70,6 +70,8 @@ def save_between_steps(trainer: Any, folder: Path) -> None:
     """Save and publish a run that has left its step before anything was learned in it, unless that is there."""
     step = trainer.state.global_step
     if step and not (folder / f"step-{step}").exists():
+        if trainer.is_world_process_zero():
+            checkpoint.make_room(folder, trainer.plan.checkpoint or 0, trainer.state.best_global_step)
         trainer._save_checkpoint(trainer.model, None)
         trainer.control = trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
 

@@ -146,7 +146,9 @@ def run(
             fault_found = _fault(stage, rank, code, logs, when)
             if isinstance(fault_found, Interrupted):
                 reason = signals.reason or "told to stop"
-                sentence = f"{reason}, after the run had saved a checkpoint; run the same command again to go on"
+                saved = any((stage.directory / "checkpoints").glob("step-*"))
+                what = "after the run had saved a checkpoint" if saved else "before there was anything to save"
+                sentence = f"{reason}, {what}; run the same command again to go on"
                 raise Interrupted(Problem(sentence)) from fault_found
             raise fault_found
     if signals.reason is not None and (first_failed is not None or stage.name != "train"):

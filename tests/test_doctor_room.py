@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import disks
 import pytest
+from disks import remounted
 from surroundings import needs, surroundings, told
 
 from runner import machine
@@ -22,20 +23,9 @@ CPU, H100 = machine.named("cpu:4:16"), machine.named("h100:2")
 
 @pytest.fixture
 def tmpfs(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a file system of its own, of 1 MiB; skipped where this user may mount none."""
-    folder = tmp_path / "mounted"
-    folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"this user may not mount a tmpfs: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def remounted(folder: Path, option: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{option}", str(folder)], check=True)
+    """A folder on a file system of its own, of 1 MiB."""
+    with disks.small(tmp_path / "mounted", "1m") as folder:
+        yield folder
 
 
 def output(path: Path, needed: bool = True, runs_code: bool = False) -> Folder:

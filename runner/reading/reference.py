@@ -10,15 +10,9 @@ from typing import Any
 from runner.reading.keys import CALLING_FORMATS, FULL_RATE, GRPO_STEPS, KEYS, REWARD, SOURCE, TASK_DEFAULTS
 from runner.reading.kinds import LARGEST, Definition, Keys
 from runner.reading.schema import block, types
+from runner.reading.sentences import KINDS
 
 FILE = Path(__file__).parents[2] / "docs" / "recipe.md"
-KINDS = {
-    "text": "text",
-    "boolean": "`true` or `false`",
-    "integer": "a whole number",
-    "number": "a number",
-    "list": "a list",
-}
 FEW = 8  # choices that fit into a table
 # Defaults that are computed, by the keys that others depend on.
 COMPUTED = {
