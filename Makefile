@@ -50,8 +50,8 @@ $(MODEL): | .venv/installed
 demo: .venv/installed $(MODEL) ## Train and score the demo's adapter on this machine (about five minutes on two cores)
 	$(BIN)/tunesmith train recipes/demo.yaml
 
-test: .venv/installed $(MODEL) ## Run all tests
-	$(BIN)/pytest
+test: .venv/installed $(MODEL) ## Run all tests, one process a core
+	$(BIN)/pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder
 
 test-gpu: .venv/installed $(MODEL) ## Run the tests that need an NVIDIA GPU
 	$(BIN)/pytest tests/gpu

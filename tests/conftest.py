@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 from small_model import MODEL
 
-pytest_plugins = ["hub_server", "pushes", "runs"]
+pytest_plugins = ["cores", "hub_server", "pushes", "runs"]
 
 settings.register_profile("tests", deadline=None)  # how long a case takes says how busy the machine is
 settings.load_profile("tests")
