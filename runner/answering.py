@@ -6,7 +6,7 @@ Questions are asked together with others of like length, as many as the memory h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,15 +31,25 @@ class Answer:
 
 
 def answers(
-    model: Any, tokenizer: PreTrainedTokenizerBase, questions: Sequence[Sequence[int]], ends: Sequence[int], most: int
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[Sequence[int]],
+    ends: Sequence[int],
+    most: int,
+    leave: Callable[[], bool] = generation.never,
 ) -> list[Answer]:
-    """One answer of at most `most` tokens for each question, in order. An answer ends at any of the tokens `ends`."""
+    """One answer of at most `most` tokens for each question, in order. An answer ends at any of the tokens `ends`.
+
+    `leave` is asked before each token; raises GivenUp where it says so.
+    """
     sampling = Sampling(new_tokens=most, ends=frozenset(ends), temperature=0.0)
-    return told(tokenizer, tokens(model, questions, sampling), sampling.ends)
+    return told(tokenizer, tokens(model, questions, sampling, leave), sampling.ends)
 
 
-def tokens(model: Any, questions: Sequence[Sequence[int]], sampling: Sampling) -> list[list[int]]:
-    """The tokens of one greedy answer for each question, in order, with the token that ended it."""
+def tokens(
+    model: Any, questions: Sequence[Sequence[int]], sampling: Sampling, leave: Callable[[], bool] = generation.never
+) -> list[list[int]]:
+    """The tokens of one greedy answer for each question, in order, with the token that ended it; `leave` as above."""
     greedy = replace(sampling, temperature=0.0)
     order = sorted(range(len(questions)), key=lambda number: -len(questions[number]))
     found: list[list[int]] = [[] for _ in questions]
@@ -47,7 +57,7 @@ def tokens(model: Any, questions: Sequence[Sequence[int]], sampling: Sampling) -
     while start < len(order):
         longest = len(questions[order[start]]) + sampling.new_tokens
         some = order[start : start + at_once(model, longest)]
-        decoded = generation.sample(model, [questions[number] for number in some], 1, greedy, seed=0)
+        decoded = generation.sample(model, [questions[number] for number in some], 1, greedy, 0, leave)
         for number, completion in zip(some, decoded, strict=True):
             found[number] = completion.tokens
         start += len(some)

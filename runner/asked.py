@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from runner import answering, model
+from runner import answering, generation, model
 from runner.answering import Answer
 from runner.plan import Plan
 from runner.scores import rows
@@ -45,10 +45,19 @@ def read(plan: Plan, loaded: Any, tokenizer: PreTrainedTokenizerBase, metrics: S
     return Asked(prepared["questions"], ends, Measure(tuple(metrics), schema, reader))
 
 
-def answered(asked: Asked, loaded: Any, tokenizer: PreTrainedTokenizerBase, most: int) -> list[tuple[Answer, Scored]]:
-    """The model's greedy answer to each question, of at most `most` tokens, and its scores."""
+def answered(
+    asked: Asked,
+    loaded: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    most: int,
+    leave: Callable[[], bool] = generation.never,
+) -> list[tuple[Answer, Scored]]:
+    """The model's greedy answer to each question, of at most `most` tokens, and its scores.
+
+    `leave` is asked before each token; raises GivenUp where it says so.
+    """
     ids = [question["ids"] for question in asked.questions]
-    answers = answering.answers(loaded, tokenizer, ids, asked.ends, most)
+    answers = answering.answers(loaded, tokenizer, ids, asked.ends, most, leave)
     return [
         (answer, rows.score(asked.measure, question, answer.text, answer.marked))
         for question, answer in zip(asked.questions, answers, strict=True)

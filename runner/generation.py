@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import DynamicCache, GenerationConfig, PreTrainedModel
+from transformers import DynamicCache, GenerationConfig, PreTrainedModel, StoppingCriteriaList
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from runner.decoding import decoding
 from runner.drawing import Sampling, choose
+from runner.errors import GivenUp
 
 LEAVING = 8  # rows are taken out of the batch once an eighth of them has ended: it copies the cache of the rest
 
@@ -33,11 +34,8 @@ class Completion:
     cut: bool
 
 
-class GivenUp(Exception):
-    """Sampling was told to end before its completions were whole."""
-
-
-def _never() -> bool:
+def never() -> bool:
+    """Nobody tells it to give up."""
     return False
 
 
@@ -48,7 +46,7 @@ def sample(
     copies: int,
     settings: Sampling,
     seed: int,
-    told: Callable[[], bool] = _never,
+    told: Callable[[], bool] = never,
 ) -> list[Completion]:
     """`copies` completions of each prompt, those of one prompt next to each other.
 
@@ -67,7 +65,7 @@ def sample(
             completions = _decode(base, prompts, copies, settings, draws, told)
             if completions is not None:
                 return completions
-        return _generate(base, prompts, copies, settings, seed)
+        return _generate(base, prompts, copies, settings, seed, told)
 
 
 def _plain(model: PreTrainedModel) -> bool:
@@ -169,9 +167,20 @@ def _seen(prompts: Sequence[Sequence[int]], copies: int, logits: torch.Tensor) -
 
 
 def _generate(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], copies: int, settings: Sampling, seed: int
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    copies: int,
+    settings: Sampling,
+    seed: int,
+    told: Callable[[], bool],
 ) -> list[Completion]:
     """The same through the model's own `generate`, every copy computed on its own."""
+
+    def leave(*_: Any, **__: Any) -> bool:
+        if told():
+            raise GivenUp
+        return False
+
     ids, mask = (part.repeat_interleave(copies, dim=0) for part in _padded(prompts, model.device))
     drawn: dict[str, Any] = {"do_sample": False}
     if settings.temperature > 0:
@@ -188,7 +197,12 @@ def _generate(
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
-        whole = model.generate(input_ids=ids, attention_mask=mask, generation_config=configuration)
+        whole = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            generation_config=configuration,
+            stopping_criteria=StoppingCriteriaList([leave]),
+        )
     completions = []
     for row in whole[:, ids.shape[1] :].tolist():
         end = next((number for number, token in enumerate(row) if token in settings.ends), None)

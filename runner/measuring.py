@@ -22,11 +22,12 @@ Scorer = Callable[[Sequence[Any], Sequence[Answer]], list[dict[str, Any]]]
 
 
 @contextlib.contextmanager
-def scorer(plan: Plan, step: int, rank: int = 0) -> Iterator[Scorer]:
+def scorer(plan: Plan, step: int, rank: int = 0, leave: Callable[[], bool] = lambda: False) -> Iterator[Scorer]:
     """A function of questions and their answers, which gives the score of each of `evaluation.rewards`, row by row.
 
     A row has the wanted answer as `answer` and `completion`, and its `calls` and `tools` where it has any. Each process
-    that scores has a `rank` of its own. Raises UserError with every fault of every reward that cannot be run.
+    that scores has a `rank` of its own. Raises UserError with every fault of every reward that cannot be run. The
+    function raises GivenUp where `leave` says so while it waits.
     """
     directory = Path(plan.directory)
     if not plan.recipe.evaluation.rewards:
@@ -38,7 +39,7 @@ def scorer(plan: Plan, step: int, rank: int = 0) -> Iterator[Scorer]:
             return []
         rows = [{"prompt": each["prompt"], "asked": json.dumps(each["prompt"]), **_columns(each)} for each in questions]
         ids = [answer.ids for answer in answers]
-        found = pool.score(scoring.batch(rows, [answer.text for answer in answers], ids, step, 0.0))
+        found = pool.score(scoring.batch(rows, [answer.text for answer in answers], ids, step, 0.0), leave)
         return [by_name(found, number) for number in range(len(answers))]
 
     with (

@@ -56,9 +56,9 @@ class Judge:
         self._thread.shutdown()
         self._pool.close()
 
-    def begin(self, batch: Batch) -> None:
-        """Begin to score a batch; `scores` has to be called before the next one."""
-        self._begun = self._thread.submit(self._pool.score, batch)
+    def begin(self, batch: Batch, leave: Callable[[], bool] = lambda: False) -> None:
+        """Begin to score a batch; `scores` has to be called before the next one. `leave`: whether to give up."""
+        self._begun = self._thread.submit(self._pool.score, batch, leave)
 
     def scores(self) -> Scores:
         """The scores of the batch that was begun, once they are there. Raises as `Pool.score` does."""

@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import os
-import random
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import deepspeed
-import numpy
 import torch
 from transformers import set_seed
 
-from runner import checkpoint, finite, machine, model, pickles, pulse, saving, training
+from runner import checkpoint, finite, machine, model, pickles, pulse, saving, training, unevaluated
 from runner.choices import LAID_TOGETHER
+from runner.errors import GivenUp
 from runner.events import Teller
-from runner.generation import GivenUp
 from runner.plan import Plan
 from runner.tasks import TASKS
 
@@ -29,7 +27,8 @@ logger = logging.getLogger(__name__)
 def run(plan: Plan, stop_requested: Callable[[], bool], at_once: Callable[[], bool] = lambda: False) -> bool:
     """Train what the plan says, going on from the newest sound checkpoint. False: stopped before the end.
 
-    `stop_requested` is asked at the end of each step, `at_once` also while completions are sampled.
+    `stop_requested` is asked at the end of each step, `at_once` also while held-out rows are evaluated, completions
+    sampled and rewards waited for.
     """
     rank = int(os.environ.get("RANK", "0"))
     directory = Path(plan.directory)
@@ -67,10 +66,15 @@ def run(plan: Plan, stop_requested: Callable[[], bool], at_once: Callable[[], bo
         _watch(trainer, plan, stopper, lambda: trainer.mean_loss(probe_rows), settings, step, damaged)
         if resumed:
             trainer.add_callback(training.OtherRate(resumed[1].settings["training"]["learning_rate"], plan))
-        if step < trainer.args.max_steps and not (resumed and training.ran_out(resumed[0], plan)):
+        owed = unevaluated.MakeUp(trainer, resumed[0]) if resumed and unevaluated.is_left(resumed[0], plan) else None
+        if owed:
+            trainer.add_callback(owed)
+        if owed or (step < trainer.args.max_steps and not (resumed and training.ran_out(resumed[0], plan))):
             trainer.told = at_once
             try:
                 trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
+            except unevaluated.Ended:
+                pass
             except GivenUp:
                 saving.save_between_steps(trainer, folder)
                 stopper.stopped = True
@@ -113,7 +117,7 @@ def _watch(
     if plan.packing.value in LAID_TOGETHER:
         trainer.add_callback(training.BeforeTraining(trainer.prove_isolation))
     trainer.add_callback(saving.WithoutBase(trainer))
-    trainer.add_callback(saving.Publisher(plan, folder, settings, lambda: _undisturbed(probe)))
+    trainer.add_callback(saving.Publisher(plan, folder, settings, training.undisturbed()(probe)))
     trainer.add_callback(saving.Room(plan, folder))
     if tell is not None:
         assert plan.steps is not None
@@ -126,17 +130,3 @@ def _watch(
 def _boundary(plan: Plan) -> int:
     """The steps between two at which a run can stop and go on: completions that are sampled are not kept."""
     return plan.recipe.grpo.num_iterations if plan.recipe.grpo else 1
-
-
-def _undisturbed(compute: Callable[[], float]) -> float:
-    """The result of a computation that leaves every random generator as it was."""
-    states = random.getstate(), numpy.random.get_state(), torch.get_rng_state()
-    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
-    try:
-        return compute()
-    finally:
-        random.setstate(states[0])
-        numpy.random.set_state(states[1])
-        torch.set_rng_state(states[2])
-        if devices is not None:
-            torch.cuda.set_rng_state_all(devices)

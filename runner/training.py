@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy
 import torch
 from torch import distributed
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import INTEGRATION_TO_CALLBACK
 
 from runner import checkpoint, secrets, sharding, token_rows, trackers
-from runner.errors import Problem, RunError
+from runner.errors import GivenUp, Problem, RunError
 from runner.plan import Plan
 from runner.scores.metrics import BY_REWARDS, LOWER_IS_BETTER, needs_answers
 
@@ -330,6 +333,33 @@ def _peak(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """What is computed in here leaves every random generator as it was."""
+    states = random.getstate(), numpy.random.get_state(), torch.get_rng_state()
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        numpy.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+        if devices is not None:
+            torch.cuda.set_rng_state_all(devices)
+
+
+@contextmanager
+def left_together(device: torch.device) -> Iterator[None]:
+    """What each process computes by itself, and may give up: none goes on where another one has. Raises GivenUp."""
+    given_up = False
+    try:
+        yield
+    except GivenUp:
+        given_up = True
+    if any_of((given_up,), device)[0]:
+        raise GivenUp
 
 
 def any_of(flags: Sequence[bool], device: torch.device) -> list[bool]:

@@ -2,9 +2,9 @@
 
     python resumed_trials.py FOLDER < recipes.json
 
-Each of the recipes is {"name", "file", "changes", "tokens"}: a change is an override for the second half alone, and the
-first half ends after two steps, or when so many tokens have been sampled. For each one a
-line of JSON comes out, with the digests of what was trained.
+Each of the recipes is {"name", "file", "changes", "during"}: a change is an override for the second half alone, and the
+first half ends after two steps, or during a function: (its name, the how-manieth time that it runs, how often it has
+asked by then whether to give up). For each one a line of JSON comes out, with the digests of what was trained.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from runner import changes, checkpoint, machine, planfile, prepare, supervise, train, workers
@@ -42,7 +43,7 @@ def tried(folder: Path, trial: Mapping[str, Any]) -> dict[str, Any]:
     ready = settled(trial, whole, prepared=True)
     second = settled(trial, halves, prepared=True, changed=trial.get("changes", ()))
     stopped: list[str] = []
-    first = (After(HALF), never) if "tokens" not in trial else (never, After(trial["tokens"]))
+    first = (never, During(*trial["during"])) if "during" in trial else (After(HALF), never)
     parts = [
         (ready, never, never),
         (replace(ready, directory=str(halves)), *first),
@@ -61,7 +62,7 @@ def never() -> bool:
 
 
 class After:
-    """Says that a run is to stop once it has been asked so many times: once a step, or once a token."""
+    """Says that a run is to stop once it has been asked so many times."""
 
     def __init__(self, times: int) -> None:
         self.left = times
@@ -69,6 +70,26 @@ class After:
     def __call__(self) -> bool:
         self.left -= 1
         return self.left <= 0
+
+
+class During:
+    """Says that a run is to stop while a function runs for the so-manieth time, when that has asked so often."""
+
+    def __init__(self, function: str, time: int, asks: int) -> None:
+        self.function, self.time, self.asks = function, time, asks
+        self.running: FrameType | None = None
+        self.said = False
+
+    def __call__(self) -> bool:
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code.co_name != self.function:
+            frame = frame.f_back
+        if frame is not None and frame is not self.running:
+            self.running, self.time = frame, self.time - 1
+        if frame is not None and self.time == 0:
+            self.asks -= 1
+        self.said = self.said or self.asks <= 0
+        return self.said
 
 
 def settled(trial: Mapping[str, Any], directory: Path, prepared: bool = False, changed: tuple[str, ...] = ()) -> Plan:
@@ -104,12 +125,20 @@ def apart(act: Callable[[], object]) -> str | None:
 
 
 def found(directory: Path) -> dict[str, Any]:
-    """The adapter's digest, and what was logged of each step."""
+    """The adapter's digest, and what was logged of each step and each evaluation."""
     newest = checkpoint.all_of(directory / "checkpoints")[-1]
     adapter = newest / "adapter_model.safetensors"
     logged = [json.loads(line) for line in (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     steps = [[event["step"], event["loss"], event["learning_rate"]] for event in logged if event["event"] == "step"]
-    return {"adapter": hashlib.sha256(adapter.read_bytes()).hexdigest(), "step": newest.name, "steps": steps}
+    evaluations = [event for event in logged if event["event"] == "evaluation"]
+    result = json.loads((directory / checkpoint.CHOSEN).read_text()) if (directory / checkpoint.CHOSEN).exists() else {}
+    return {
+        "adapter": hashlib.sha256(adapter.read_bytes()).hexdigest(),
+        "step": newest.name,
+        "steps": steps,
+        "evaluations": evaluations,
+        "result": result.get("step"),
+    }
 
 
 if __name__ == "__main__":

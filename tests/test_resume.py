@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from runs import DEMO, SECONDS, events, run_of, tunesmith, workers_of, write_recipe
 
 from runner import runfile, signals, workers
@@ -37,19 +39,28 @@ def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return recipe
 
 
-def start(recipe: Path) -> subprocess.Popen[str]:
-    """Start a run, and come back when it has published its first checkpoint."""
-    process = subprocess.Popen(
+def launch(recipe: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [sys.executable, "-m", "runner.cli", "train", str(recipe)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def wait(process: subprocess.Popen[str], come: Callable[[], bool]) -> None:
+    """Come back when something has come about, which it has to while the process runs."""
     deadline = time.monotonic() + SECONDS
-    while not list((run_of(recipe) / "checkpoints").glob("step-*")):
+    while not come():
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def start(recipe: Path) -> subprocess.Popen[str]:
+    """Start a run, and come back when it has published its first checkpoint."""
+    process = launch(recipe)
+    wait(process, lambda: bool(list((run_of(recipe) / "checkpoints").glob("step-*"))))
     return process
 
 
@@ -108,10 +119,7 @@ def test_an_evaluation_is_stopped_at_once(tiny_model: Path, tmp_path: Path) -> N
     changes = {"dataset": {"evaluation": str(DEMO / "evaluation.jsonl")}, "training": {"max_steps": 1}}
     recipe = write_recipe(tmp_path, tiny_model, changes | {"evaluation": asked})
     process = start(recipe)
-    deadline = time.monotonic() + SECONDS
-    while runfile.read(run_of(recipe)).get("status") != "evaluating":
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
+    wait(process, lambda: runfile.read(run_of(recipe)).get("status") == "evaluating")
     process.send_signal(signal.SIGUSR1)
     began = time.monotonic()
     output, _ = process.communicate(timeout=SECONDS)
@@ -145,3 +153,59 @@ def test_other_settings_do_not_go_on_from_its_checkpoints(tiny_model: Path, tmp_
     other = tunesmith("train", recipe, "--set", "deepspeed.zero_stage=2", "--set", "adapter.rank=8")
     assert other.code == 1
     assert "`adapter.alpha`, `adapter.rank`, `deepspeed.zero_stage`" in other.err
+
+
+def test_an_evaluation_between_two_steps_is_left_and_made_up_for(tiny_model: Path, tmp_path: Path) -> None:
+    held_out = tmp_path / "many.jsonl"
+    held_out.write_text((DEMO / "evaluation.jsonl").read_text(encoding="utf-8") * 10, encoding="utf-8")
+    changes: dict[str, Any] = {
+        "dataset": {"evaluation": str(held_out)},
+        "training": {"max_steps": 4, "micro_batch_size": 2, "evaluate_every": 2, "checkpoints": {"every": 4}},
+        "deepspeed": {"processes": 2},
+    }
+    recipe = write_recipe(tmp_path, tiny_model, changes)
+    process = launch(recipe)
+    wait(process, lambda: (run_of(recipe) / "metrics.jsonl").exists() and len(events(run_of(recipe))) == 2)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 75 and "saved a checkpoint" in output, output
+    assert events(run_of(recipe), "evaluation") == []
+    assert [path.name for path in (run_of(recipe) / "checkpoints").iterdir()] == ["step-2"]
+    again = tunesmith("train", recipe)
+    assert again.code == 0, again.out + again.err
+    assert [event["step"] for event in events(run_of(recipe), "evaluation")] == [2, 4]
+    assert [event["step"] for event in events(run_of(recipe))] == [1, 2, 3, 4]
+
+
+SLEEPS = """
+import time
+from pathlib import Path
+
+
+def sleeps(prompt, completion, example):
+    if Path(__file__).with_name("awake").exists():
+        return float(len(completion))
+    time.sleep(3000)
+"""
+
+
+def test_a_reward_that_takes_its_time_is_left(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "sleeps.py").write_text(SLEEPS)
+    (tmp_path / "awake").touch()
+    changes: dict[str, Any] = {
+        "grpo": {"num_generations": 2, "max_completion_length": 4},
+        "training": {"max_steps": 20, "batch_size": 2, "micro_batch_size": 2, "checkpoints": {"every": 2}},
+    }
+    recipe = write_recipe(tmp_path, tiny_model, changes)
+    written = yaml.safe_load(recipe.read_text())
+    written |= {"task": "grpo", "rewards": [{"file": "sleeps.py", "timeout": 3600}], "evaluation": {"samples": 0}}
+    recipe.write_text(yaml.safe_dump(written))
+    process = start(recipe)
+    (tmp_path / "awake").unlink()
+    time.sleep(5)  # until a step waits for the reward
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 75 and "saved a checkpoint" in output, output
+    assert time.monotonic() - began < workers.GRACE + 10
+    assert events(run_of(recipe))[-1]["step"] < 20

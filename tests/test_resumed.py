@@ -37,7 +37,17 @@ BASE: dict[str, Any] = {
     "training": {"max_steps": TOTAL, "batch_size": 4, "micro_batch_size": 2, "learning_rate": 1e-3},
     "evaluation": {"samples": 0, "metrics": ["loss"]},
 }
-SAMPLED = 20  # tokens of each completion, which is in the third of the samplings of eight
+# What a run was about when it was told to stop: the function, the time that it runs, how often it has asked by then;
+# and the checkpoint of the first half.
+DURING: dict[str, tuple[tuple[str, int, int], str]] = {
+    "sampling": (("_generate_single_turn", 3, 4), "step-2"),
+    "rewards": (("score", 3, 1), "step-2"),
+    "evaluating": (("evaluate", 2, 2), "step-4"),
+    "the last evaluation": (("evaluate", 3, 2), "step-6"),
+    "before an early stop": (("evaluate", 2, 2), "step-4"),
+    "evaluating answers": (("mean_score", 1, 3), "step-2"),
+    "evaluating by rewards": (("evaluate", 2, 3), "step-4"),
+}
 # What may change, with a second half that has it.
 ALLOWED = {
     "another rate": ["training.learning_rate=1e-4"],
@@ -87,17 +97,35 @@ def trials(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     path = folder / "allowed.yaml"
     path.write_text(yaml.safe_dump(recipe("sft", tiny_model, 1, "lora", "none")), encoding="utf-8")
     wanted += [{"name": name, "file": str(path), "changes": changed} for name, changed in ALLOWED.items()]
-    path = folder / "sampling.yaml"
-    sampling = recipe("grpo", tiny_model, 1, "lora", 1)
-    sampling["training"]["checkpoints"] = {"every": TOTAL}
-    path.write_text(yaml.safe_dump(sampling), encoding="utf-8")
-    wanted.append({"name": "sampling", "file": str(path), "tokens": SAMPLED})
+    for name, (during, _) in DURING.items():
+        path = folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(disturbed(name, tiny_model)), encoding="utf-8")
+        wanted.append({"name": name, "file": str(path), "during": during})
     command = [sys.executable, str(ROOT / "tests" / "resumed_trials.py"), str(folder)]
     quiet = os.environ | {"HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, input=json.dumps(wanted), env=quiet, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"name"')]
     return {each.pop("name"): each for each in told}
+
+
+def disturbed(name: str, model: Path) -> dict[str, Any]:
+    """A recipe that saves at its end, unless it is told to stop, and where an evaluation changes what follows."""
+    learns_by_rewards = name in ("sampling", "rewards", "evaluating by rewards")
+    found = recipe("grpo", model, 1, "lora", 1) if learns_by_rewards else recipe("sft", model, 1, "lora", "none")
+    found["training"] = {**found["training"], "checkpoints": {"every": TOTAL}}
+    if name in ("sampling", "rewards"):
+        return found
+    found["dataset"] = {**found["dataset"], "evaluation": str(DEMO / "evaluation.jsonl")}
+    found["evaluation"] = {"samples": 4, "max_new_tokens": 4}
+    found["training"]["evaluate_every"] = 2
+    if name == "before an early stop":
+        found["training"]["early_stopping"] = {"patience": 1, "min_delta": 1000}
+    elif name == "evaluating answers":
+        found["training"]["early_stopping"] = {"metric": "exact_match", "patience": 9}
+    elif not learns_by_rewards:
+        found["training"] |= {"scheduler": "reduce_lr_on_plateau", "warmup_ratio": 0}
+    return found
 
 
 def named(task: str, stage: int, adapter: str, third: object) -> str:
@@ -112,11 +140,14 @@ def test_the_second_half_is_that_of_a_whole_run(trials: dict[str, dict[str, Any]
     assert found["halves"] == found["whole"]
 
 
-def test_a_run_that_was_stopped_while_it_sampled(trials: dict[str, dict[str, Any]]) -> None:
-    found = trials["sampling"]
+@pytest.mark.parametrize("name", DURING)
+def test_a_run_that_was_stopped_in_the_middle_of_it(trials: dict[str, dict[str, Any]], name: str) -> None:
+    found = trials[name]
     assert "fault" not in found, found["fault"]
+    assert found["stopped"] == DURING[name][1]
     assert found["halves"] == found["whole"]
-    assert found["stopped"] == "step-2"
+    evaluated = [event["step"] for event in found["whole"]["evaluations"]]
+    assert evaluated == ([] if name in ("sampling", "rewards") else [2, 4, 6][: 2 if "early stop" in name else 3])
 
 
 def test_a_run_goes_on_with_another_rate(trials: dict[str, dict[str, Any]]) -> None:

@@ -13,7 +13,7 @@ from reward_pools import processes_of
 from small_recipe import write
 
 from runner import recipe, scoring
-from runner.errors import RunError, UserError
+from runner.errors import GivenUp, RunError, UserError
 from runner.reading import check
 from runner.recipe import Guard
 from runner.rewards.contract import Batch, Settings
@@ -206,6 +206,22 @@ def test_a_judge_raises_where_its_scores_are_asked_for(tmp_path: Path) -> None:
         judge.begin(Batch(1, 0.0, [{}], ["p"], ["1"]))
         with pytest.raises(RunError, match="division by zero"):
             judge.scores()
+    assert processes_of(tmp_path / "scratch") == []
+
+
+def test_a_judge_gives_up_when_it_is_told_and_scores_the_next_batch(tmp_path: Path) -> None:
+    slow = SLOW.replace("float(completion)", "time.sleep(60 * (completion == '1')) or float(completion)")
+    told = []
+    with judged(tmp_path, slow) as judge:
+        judge.begin(Batch(1, 0.0, [{}], ["p"], ["1"]), lambda: bool(told))
+        time.sleep(1)
+        told.append(True)
+        started = time.monotonic()
+        with pytest.raises(GivenUp):
+            judge.scores()
+        assert time.monotonic() - started < 3
+        judge.begin(Batch(2, 0.0, [{}], ["p"], ["2"]))
+        assert judge.scores()["slow"].values == [2.0]
     assert processes_of(tmp_path / "scratch") == []
 
 

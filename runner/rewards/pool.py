@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from runner.errors import Problem, UserError
+from runner.errors import GivenUp, Problem, UserError
 from runner.rewards import calls, confinement, signature
 from runner.rewards import worker as processes
 from runner.rewards.contract import MEBIBYTE, PRINTED_LIMIT, Batch, RewardScores, Scores, Settings
@@ -79,9 +79,10 @@ class Pool:
         self._leaving.clear()
         self._selector.close()
 
-    def score(self, batch: Batch) -> Scores:
+    def score(self, batch: Batch, leave: Callable[[], bool] = lambda: False) -> Scores:
         """The scores of all functions for all completions of a step.
 
+        `leave` is asked twice a second and more: where it says so, the calls are ended, and GivenUp is raised.
         Raises RunError where a function fails whose `on_error` is `fail`, or which failed too often in a row.
         """
         started = time.monotonic()
@@ -96,6 +97,8 @@ class Pool:
                 self._hand_out()
                 self._listen()
                 self._look_at_the_clock()
+                if leave():
+                    raise GivenUp
         except BaseException:  # the next step is not to get this one's answers
             for each in self._lanes:
                 each.queue.clear()

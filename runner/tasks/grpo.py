@@ -64,7 +64,7 @@ class Trainer(GRPOTrainer):
         self.reward_seconds = 0.0  # and of the reward processes, while this one may do other things
         self.reported: dict[str, Any] = {}
         self.losses: list[torch.Tensor] = []
-        self.told: Callable[[], bool] = lambda: False  # whether to give up what is being sampled
+        self.told: Callable[[], bool] = lambda: False  # whether to give up what is being sampled, or waited for
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         return DataLoader(self.train_dataset, batch_sampler=rounds.Rounds(self.plan, self.rank), collate_fn=list)
@@ -88,24 +88,19 @@ class Trainer(GRPOTrainer):
         prompts, copies = _once(prompt_ids)
         unwrapped = self.accelerator.unwrap_model(self.model)
         chances: list[list[float]] | None = None
-        given_up, found = False, []
-        if self.engine is None:
-            try:
+        with training.left_together(self.args.device):
+            if self.engine is None:
                 found = generation.sample(unwrapped, prompts, copies, self.sampling, seed, self.told)
-            except generation.GivenUp:
-                given_up = True
-        else:
-            if self.followed != self.state.global_step:
-                self.engine.follow(unwrapped, prompts[0])
-                self.followed = self.state.global_step
-            found, chances = self.engine.sample(prompts, copies, self.sampling, seed)
-        if training.any_of((given_up,), self.args.device)[0]:  # no process goes on where another one does not
-            raise generation.GivenUp
+            else:
+                if self.followed != self.state.global_step:
+                    self.engine.follow(unwrapped, prompts[0])
+                    self.followed = self.state.global_step
+                found, chances = self.engine.sample(prompts, copies, self.sampling, seed)
         self.ids = [completion.tokens for completion in found]
         self.spent["generation"] += time.monotonic() - started
         step, epoch = self.state.global_step + 1, float(self.state.epoch or 0.0)
         texts = self._tokenizer.batch_decode(self.ids, skip_special_tokens=True)
-        self.judge.begin(scoring.batch(self.rows, texts, self.ids, step, epoch))
+        self.judge.begin(scoring.batch(self.rows, texts, self.ids, step, epoch), self.told)
         return self.ids, chances
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -126,7 +121,8 @@ class Trainer(GRPOTrainer):
         """The scores of the completions that were just sampled, from all rewards; waits for those still to come."""
         if self.scores is None:
             started = time.monotonic()
-            self.scores = self.judge.scores()
+            with training.left_together(self.args.device):
+                self.scores = self.judge.scores()
             self.spent["rewards"] += time.monotonic() - started
         return self.scores
 
@@ -199,12 +195,15 @@ class Trainer(GRPOTrainer):
             distributed.barrier()
         return loss
 
+    @training.undisturbed()
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """The mean total of one greedy answer to each held-out prompt, and that of each reward, over all processes."""
         asked = range(min(self.plan.recipe.evaluation.samples, len(self.eval_dataset)))
         rows = [self.eval_dataset[number] for number in asked[self.rank :: self.plan.processes]]
         names = [BY_REWARDS, *(of_reward(reward.name) for reward in self.plan.recipe.rewards)]
-        means = measuring.means(self._paid(rows), names, self.args.device)
+        with training.left_together(self.args.device):
+            paid = self._paid(rows)
+        means = measuring.means(paid, names, self.args.device)
         if means[training.stopping_metric(self.plan)] is None:
             message = f"no held-out prompt could be scored at step {self.state.global_step}"
             raise RunError(Problem(message, hint="`rewards.jsonl` says where and why rewards failed"))
@@ -219,10 +218,11 @@ class Trainer(GRPOTrainer):
             return []
         model, was_training = self.accelerator.unwrap_model(self.model), self.model.training
         self.model.eval()
-        ids = answering.tokens(model, [row["input_ids"] for row in rows], self.sampling)
+        ids = answering.tokens(model, [row["input_ids"] for row in rows], self.sampling, self.told)
         self.model.train(was_training)
         texts = self._tokenizer.batch_decode(ids, skip_special_tokens=True)
-        self.judge.begin(scoring.batch(rows, texts, ids, self.state.global_step, float(self.state.epoch or 0.0)))
+        batch = scoring.batch(rows, texts, ids, self.state.global_step, float(self.state.epoch or 0.0))
+        self.judge.begin(batch, self.told)
         return measuring.by_row(self.judge.scores(), len(rows))
 
     def described(self, first: int, last: int, logs: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from runner.adapters import embeddings
 from runner.adapters.attached import attached
 from runner.batches import FILLER, MicroBatches, Order
 from runner.choices import LAID_TOGETHER
-from runner.errors import Place, Problem, RunError
+from runner.errors import GivenUp, Place, Problem, RunError
 from runner.plan import Plan
 from runner.scores.metrics import OF_A_REWARD, needs_answers
 from runner.text.encoding import NOT_LEARNED
@@ -43,6 +43,7 @@ class Trainer(SFTTrainer):
         self.plan, self.rank = plan, rank
         self.counted: Iterator[tuple[int, int]] | None = None  # tokens and learned tokens of the steps to come
         self.losses: list[torch.Tensor] = []
+        self.told: Callable[[], bool] = lambda: False  # whether to give up an evaluation
         # The loss is divided by the learned tokens of the whole step here, whatever the model's forward accepts.
         self.model_accepts_loss_kwargs = True
         base = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
@@ -97,14 +98,19 @@ class Trainer(SFTTrainer):
         done = list(itertools.islice(self.counted, last - first))
         return {"tokens": sum(tokens for tokens, _ in done), "learned_tokens": sum(learned for _, learned in done)}
 
-    def mean_loss(self, rows: Any) -> float:
-        """The mean loss of a dataset's learned tokens, computed by all processes together."""
+    def mean_loss(self, rows: Any, leave: Callable[[], bool] | None = None) -> float:
+        """The mean loss of a dataset's learned tokens, computed by all processes together.
+
+        `leave` is asked before each micro-batch; raises GivenUp in all processes where it says so in one.
+        """
         shares = batches.evaluation_batches(rows["length"], self.plan.batch.micro, self.plan.processes, self.rank)
         wrapped, was_training = self.model_wrapped, self.model.training
         wrapped.eval()
         total = count = 0.0
         with torch.no_grad():
             for batch in self._loader(rows, shares):
+                if leave is not None and training.any_of((leave(),), self.args.device)[0]:
+                    raise GivenUp
                 inputs = self._prepare_inputs(batch)
                 learned = (inputs["labels"][:, 1:] != NOT_LEARNED).sum()
                 loss = self.compute_loss(wrapped, inputs, num_items_in_batch=learned) / self.accelerator.num_processes
@@ -123,11 +129,12 @@ class Trainer(SFTTrainer):
         rewarded = metric.startswith(OF_A_REWARD)
         whole = asked.read(self.plan, model, tokenizer, () if rewarded else (metric,))
         mine = replace(whole, questions=whole.questions[self.rank :: self.plan.processes])
-        found = asked.answered(mine, model, tokenizer, self.plan.recipe.evaluation.max_new_tokens)
-        scores: list[dict[str, Any]] = [scored.values for _, scored in found]
-        if rewarded:
-            with measuring.scorer(self.plan, self.state.global_step, self.rank) as paid:
-                scores = paid(mine.questions, [answer for answer, _ in found])
+        with training.left_together(self.args.device):
+            found = asked.answered(mine, model, tokenizer, self.plan.recipe.evaluation.max_new_tokens, self.told)
+            scores: list[dict[str, Any]] = [scored.values for _, scored in found]
+            if rewarded:
+                with measuring.scorer(self.plan, self.state.global_step, self.rank, self.told) as paid:
+                    scores = paid(mine.questions, [answer for answer, _ in found])
         mean = measuring.means(scores, [metric], self.args.device)[metric]
         if mean is None and metric != "no_call_precision":  # of answers that all call, none is right not to
             message = f"no held-out row counts for `{metric}`, and the run is to stop by it"
@@ -150,9 +157,10 @@ class Trainer(SFTTrainer):
         self._metrics["eval"].clear()
         return float(loss.item())
 
+    @training.undisturbed()
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """The loss of the held-out rows: every learned token counts the same, in whichever row it stands."""
-        loss = self.mean_loss(self.eval_dataset)
+        loss = self.mean_loss(self.eval_dataset, self.told)
         metrics = {"eval_loss": loss, "eval_perplexity": math.exp(min(loss, 700.0))}
         metric = training.stopping_metric(self.plan)
         if needs_answers(metric):
