@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict
@@ -21,7 +22,7 @@ from torch import nn
 
 from runner import model
 from runner.drawing import Sampling
-from runner.errors import Problem, RunError
+from runner.errors import GivenUp, Problem, RunError
 from runner.generation import Completion
 from runner.memory import VLLM_SHARE
 from runner.plan import Plan
@@ -90,9 +91,12 @@ class Engine:
         self._compare(adapted, prompt)
 
     def sample(
-        self, prompts: Sequence[Sequence[int]], copies: int, settings: Sampling, seed: int
+        self, prompts: Sequence[Sequence[int]], copies: int, settings: Sampling, seed: int, told: Callable[[], bool]
     ) -> tuple[list[Completion], list[list[float]]]:
-        """`copies` completions of each prompt, next to each other, and the log-probability that each token had."""
+        """`copies` completions of each prompt, next to each other, and the log-probability that each token had.
+
+        `told` is asked before each token; raises GivenUp where it says so, and is of no use after that.
+        """
         from vllm import SamplingParams
 
         drawn = [
@@ -112,7 +116,8 @@ class Engine:
             for number in range(len(prompts))
         ]
         asked = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
-        answers = self.llm.generate(asked, drawn, use_tqdm=False, lora_request=self.request)
+        with _asking(self.llm.llm_engine, told):
+            answers = self.llm.generate(asked, drawn, use_tqdm=False, lora_request=self.request)
         found = [answer for each in answers for answer in sorted(each.outputs, key=lambda answer: answer.index)]
         completions = [Completion(list(answer.token_ids), answer.finish_reason == "length") for answer in found]
         chances = [
@@ -177,3 +182,20 @@ def _whole(adapted: PeftModel) -> Iterator[None]:
 
     with GatheredParameters(spread):
         yield
+
+
+@contextmanager
+def _asking(engine: Any, told: Callable[[], bool]) -> Iterator[None]:
+    """Within it, vLLM's engine asks before each of its steps whether to give up. It steps in this process."""
+    step = engine.step
+
+    def asked() -> Any:
+        if told():
+            raise GivenUp
+        return step()
+
+    engine.step = asked
+    try:
+        yield
+    finally:
+        engine.step = step

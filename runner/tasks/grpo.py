@@ -95,7 +95,7 @@ class Trainer(GRPOTrainer):
                 if self.followed != self.state.global_step:
                     self.engine.follow(unwrapped, prompts[0])
                     self.followed = self.state.global_step
-                found, chances = self.engine.sample(prompts, copies, self.sampling, seed)
+                found, chances = self.engine.sample(prompts, copies, self.sampling, seed, self.told)
         self.ids = [completion.tokens for completion in found]
         self.spent["generation"] += time.monotonic() - started
         step, epoch = self.state.global_step + 1, float(self.state.epoch or 0.0)
