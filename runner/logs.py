@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner import secrets
+from runner import secrets, signals
 
 PIPE = 1 << 20  # bytes that a worker may be ahead of its log
 CHUNK = 1 << 16
@@ -59,14 +59,15 @@ def begin(files: Sequence[Path]) -> Logs:
     for reading, _ in pipes:
         with suppress(OSError):  # more than a user may have in all pipes together
             fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, PIPE)
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "runner.logs"]
-        + [f"{reading}={file}" for (reading, _), file in zip(pipes, files, strict=True)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        pass_fds=[reading for reading, _ in pipes],
-        start_new_session=True,  # it has to outlive what the workers print at their end
-    )
+    with signals.unheard():  # it has to outlive what the workers print at their end, and ends with its pipes
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "runner.logs"]
+            + [f"{reading}={file}" for (reading, _), file in zip(pipes, files, strict=True)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=[reading for reading, _ in pipes],
+            start_new_session=True,
+        )
     for reading, _ in pipes:
         os.close(reading)
     return Logs(process, [writing for _, writing in pipes])

@@ -23,7 +23,7 @@ from runner.errors import Interrupted
 from runner.hub.checkpoints import branch
 from runner.recipe import Hub
 from runner.secrets import redact
-from runner.signals import Signals
+from runner.signals import Signals, unheard
 
 AT_THE_END = 60.0  # seconds that the last checkpoint's push is waited for after a run
 AT_A_STOP = 3.0  # and where a run was told to stop: who did may not wait long
@@ -117,14 +117,14 @@ def beside(hub: Hub | None, directory: Path, say: Callable[[str], None], signals
 
 def _start(directory: Path) -> subprocess.Popen[str]:
     (directory / "logs").mkdir(parents=True, exist_ok=True)
-    with (directory / LOG).open("ab") as log:
+    with (directory / LOG).open("ab") as log, unheard():  # a signal to the run is not one to it
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "runner.hub.checkpoints", str(directory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            start_new_session=True,  # a signal to the run is not one to it
+            start_new_session=True,
         )
 
 

@@ -64,6 +64,19 @@ class Signals:
             self._end(errors.interrupted(str(self.reason)))
 
 
+@contextmanager
+def unheard() -> Iterator[None]:
+    """What is started within it hears no signal to stop, from its first moment on, and is not to be stopped by one.
+
+    A session of its own is not enough: SLURM signals every process of a step.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def stop(error: Interrupted) -> NoReturn:
     """An end for `Signals.ending` that tidies up on its way out."""
     raise error

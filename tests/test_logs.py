@@ -25,7 +25,8 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> None:
 def printing(script: str, *files: Path) -> tuple[logs.Logs, list[subprocess.Popen[bytes]]]:
     """A process a file that runs the script, as workers are started."""
     begun = logs.begin(files)
-    processes = [subprocess.Popen([sys.executable, "-c", script], stdout=to, stderr=to) for to in begun.writing]
+    command = [sys.executable, "-c", script]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=to, stderr=to) for to in begun.writing]
     begun.begun()
     return begun, processes
 
@@ -97,6 +98,21 @@ time.sleep(600)
         time.sleep(0.05)
     assert marker.read_text() == "done"
     assert file.read_text().count("after") == 50_000
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
+def test_signals_to_every_process_of_a_run_are_none_to_it(tmp_path: Path, number: int) -> None:
+    file = tmp_path / "train-0.log"
+    begun, (process,) = printing("import sys; print('first', flush=True); sys.stdin.read(); print('last')", file)
+    os.kill(begun.process.pid, number)  # in its first moments
+    while not file.exists() or not file.read_text():
+        time.sleep(0.05)
+    os.kill(begun.process.pid, number)
+    assert begun.process.poll() is None
+    process.communicate()
+    begun.end(20)
+    assert file.read_text() == "first\nlast\n" and process.returncode == 0
+    assert begun.process.wait(10) == 0
 
 
 def test_a_line_that_does_not_end_is_shown_after_a_moment(tmp_path: Path) -> None:

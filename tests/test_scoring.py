@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +178,7 @@ def test_each_thing_is_said_by_itself() -> None:
 
 
 SLOW = """
+import threading
 import time
 
 def slow(prompt, completion, example):
@@ -223,6 +226,23 @@ def test_a_judge_gives_up_when_it_is_told_and_scores_the_next_batch(tmp_path: Pa
         judge.begin(Batch(2, 0.0, [{}], ["p"], ["2"]))
         assert judge.scores()["slow"].values == [2.0]
     assert processes_of(tmp_path / "scratch") == []
+
+
+@pytest.mark.parametrize("on_error", ["fail", "zero"])
+def test_a_signal_to_every_process_is_no_fault_of_a_function(tmp_path: Path, on_error: str) -> None:
+    ends = SLOW.replace("return float(completion)", "import os, signal; os.kill(os.getpid(), signal.SIGTERM)")
+    told = threading.Event()
+    with judged(tmp_path, ends, on_error) as judge:
+        timer = threading.Timer(0.8, told.set)  # when the function's process has ended by then
+        judge.begin(Batch(1, 0.0, [{}], ["p"], ["1"]), told.is_set)
+        timer.start()
+        with pytest.raises(GivenUp):
+            judge.scores()
+        timer.join()
+    with judged(tmp_path, ends, on_error) as judge:
+        judge.begin(Batch(1, 0.0, [{}], ["p"], ["1"]), lambda: False)  # it has done that itself
+        with pytest.raises(RunError, match="SIGTERM") if on_error == "fail" else nullcontext():
+            assert judge.scores()["slow"].values == [0.0]
 
 
 def test_a_judge_that_nobody_waits_for_leaves_nothing(tmp_path: Path) -> None:

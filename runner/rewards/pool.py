@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import selectors
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -25,6 +26,8 @@ from runner.rewards.lane import Lane, lane, told
 from runner.rewards.messages import Broken
 from runner.rewards.worker import Call, Worker
 
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # by which a run is told to stop
+TOLD_WITHIN = 1.0  # seconds between two processes that are signalled together
 LONGEST_WAIT = 0.5  # seconds between two looks at the clock
 LIED = "wrote on the connection that its scores come through"
 
@@ -61,6 +64,7 @@ class Pool:
         self._selector = selectors.DefaultSelector()
         self._leaving: list[Worker] = []
         self._batch = Batch(0, 0.0, (), (), ())
+        self._signalled = False  # whether a process was ended by a signal as runs are stopped by, in this step
 
     def __enter__(self) -> Pool:
         return self
@@ -86,7 +90,7 @@ class Pool:
         Raises RunError where a function fails whose `on_error` is `fail`, or which failed too often in a row.
         """
         started = time.monotonic()
-        self._batch = batch
+        self._batch, self._signalled = batch, False
         self._listen(0.0)  # what ended since the last step is not to be given a call
         self._reload()
         for each in self._lanes:
@@ -99,10 +103,13 @@ class Pool:
                 self._look_at_the_clock()
                 if leave():
                     raise GivenUp
-        except BaseException:  # the next step is not to get this one's answers
+            self._heed(leave)
+        except BaseException as error:  # the next step is not to get this one's answers
             for each in self._lanes:
                 each.queue.clear()
                 self._let_go(each, [worker for worker in each.workers if worker.calls])
+            if isinstance(error, UserError):
+                self._heed(leave)
             raise
         self._leaving = [worker for worker in self._leaving if worker.process.poll() is None]
         found = tuple(
@@ -256,9 +263,21 @@ class Pool:
 
     def _ended(self, each: Lane, worker: Worker) -> None:
         ending = worker.ending()
+        self._signalled = self._signalled or ending.get("signal") in STOPPING
         self._answered(each, worker)
         if worker in each.workers:
             self._lost(each, worker, processes.end_sentence(ending, each.settings))
+
+    def _heed(self, leave: Callable[[], bool]) -> None:
+        """Raise GivenUp where it was the run that was told to stop, by a signal to every process of it.
+
+        SLURM sends such, and a function's process may have ended by it before this one was told.
+        """
+        until = time.monotonic() + TOLD_WITHIN
+        while self._signalled and time.monotonic() < until:
+            if leave():
+                raise GivenUp
+            time.sleep(TOLD_WITHIN / 20)
 
     def _look_at_the_clock(self) -> None:
         now = time.monotonic()
