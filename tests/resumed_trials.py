@@ -1,14 +1,16 @@
-"""Trains one recipe after the other, each whole and in two halves, in processes that begin with everything imported.
+"""Trains one recipe after the other, each whole and mostly in two halves, in processes that begin with all imported.
 
     python resumed_trials.py FOLDER < recipes.json
 
-Each of the recipes is {"name", "file", "changes", "during"}: a change is an override for the second half alone, and the
-first half ends after two steps, or during a function: (its name, the how-manieth time that it runs, how often it has
-asked by then whether to give up). For each one a line of JSON comes out, with the digests of what was trained.
+Each recipe is {"name", "file", "once", "changes", "during"}. `once` are overrides for a run that is not divided. A
+change is an override for the second half alone, and the first half ends after two steps, or during a function: (its
+name, the how-manieth time that it runs, how often it has asked by then whether to give up). For each recipe a line of
+JSON comes out, with the digests of what was trained.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -36,6 +38,8 @@ def main(folder: Path) -> None:
 
 def tried(folder: Path, trial: Mapping[str, Any]) -> dict[str, Any]:
     """What a run that nobody stopped and one in two halves end in."""
+    if "once" in trial:
+        return undivided(trial, folder / trial["name"])
     whole, halves = folder / trial["name"] / "whole", folder / trial["name"] / "halves"
     if fault := apart(lambda: prepare.run(settled(trial, whole))):
         return {"fault": fault}
@@ -55,6 +59,18 @@ def tried(folder: Path, trial: Mapping[str, Any]) -> dict[str, Any]:
             return {"fault": fault}
         stopped.append(checkpoint.all_of(Path(plan.directory) / "checkpoints")[-1].name)
     return {"whole": found(whole), "halves": found(halves), "stopped": stopped[1]}
+
+
+def undivided(trial: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+    """What a run with some overrides ends in."""
+    for stage, prepared in ((prepare.run, False), (train.run, True)):
+        plan = settled(trial, directory, prepared, trial["once"])
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "plan.json").write_text(planfile.to_json(plan), encoding="utf-8")
+        act = functools.partial(stage, plan, never) if prepared else functools.partial(stage, plan)
+        if fault := apart(act):
+            return {"fault": fault}
+    return found(directory)
 
 
 def never() -> bool:

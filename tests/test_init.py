@@ -448,3 +448,26 @@ assert runner.cli.main(["init", "rows.jsonl", "--yes"]) == 0
 assert runner.cli.main(["init", "demo"]) == 0
 """
     assert loaded_after(run) == set()
+
+
+@pytest.mark.parametrize(
+    ("files", "shown"),
+    [
+        ({"chat_template.jinja": "{% if tools %}{% endif %}"}, True),
+        ({"chat_template.jinja": "{{ messages }}", "tokenizer_config.json": '{"chat_template": "tools"}'}, False),
+        ({"tokenizer_config.json": '{"chat_template": "{{ tools }}"}'}, True),
+        ({"tokenizer_config.json": "{}"}, False),
+        ({"tokenizer_config.json": "["}, None),
+        ({}, None),
+    ],
+)
+def test_a_template_that_shows_no_tools_is_replaced(init: Init, files: dict[str, str], shown: bool | None) -> None:
+    Path("model").mkdir()
+    for name, text in files.items():
+        Path("model", name).write_text(text)
+    assert init(FILES["xlam_calls"](), "--yes", "--model", "./model", "--output", "calls.yaml")[0] == 0
+    line = next((line for line in Path("calls.yaml").read_text().splitlines() if "chat_template" in line), None)
+    if shown:
+        assert line is None
+    else:
+        assert line is not None and line.lstrip().startswith("#" if shown is None else "chat_template: hermes")

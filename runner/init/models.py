@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
+from runner import architecture
 from runner.machine import GIB, Machine
 
 
@@ -41,3 +44,25 @@ def default(task: str, machine: Machine) -> tuple[str, str]:
         else f"{machine.cores} {'core' if machine.cores == 1 else 'cores'} and no GPU"
     )
     return (chosen.base if task == "continued_pretraining" else chosen.chat), f"small enough for {where}"
+
+
+def shows_tools(name: str) -> bool | None:
+    """Whether a model's chat template speaks of tools; None for a model that is not here."""
+    for candidate in CANDIDATES:
+        if name == candidate.chat:
+            return candidate.shows_tools
+    path = Path(name)
+    if path.suffix.lower() == ".gguf" and path.is_file():
+        try:
+            return "tools" in str(architecture.gguf_facts(path).get("tokenizer.chat_template", ""))
+        except architecture.UnreadableModel:
+            return None
+    folder = path if path.is_dir() else architecture.cached(name, None)
+    if folder is None:
+        return None
+    try:
+        if (folder / "chat_template.jinja").is_file():
+            return "tools" in (folder / "chat_template.jinja").read_text(encoding="utf-8")
+        return "tools" in json.dumps(json.loads((folder / "tokenizer_config.json").read_bytes()).get("chat_template"))
+    except (OSError, ValueError, AttributeError):
+        return None
