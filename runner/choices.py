@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from runner import image, microbatch, recipe
+from runner import image, microbatch, optimizers, recipe
 from runner.architecture import Architecture
 from runner.errors import listed
 from runner.machine import TRACKERS, Device, Machine
@@ -16,16 +16,6 @@ DEFAULT_CONTEXT = 2048  # tokens, where neither recipe nor model says how long a
 LONGEST_BY_DEFAULT = 8192  # tokens; a longer row has to be asked for with `dataset.max_length`
 LONGEST_OF_TEXT = 2048  # tokens, likewise where text is cut into rows that are all of this length
 SHORT_ROW = 384  # tokens; up to here plain attention is faster than fused on a CPU (`benchmarks/micro_batch.py`)
-# Modules that are installed by another name than they are imported by.
-PACKAGES = {
-    "optimi": "torch-optimi",
-    "lomo_optim": "lomo-optim",
-    "galore_torch": "galore-torch",
-    "apollo_torch": "apollo-torch",
-}
-OWN_BACKWARD = ("lomo", "adalomo")
-OWN_PARAMETERS = ("adagrad", "apollo_")
-WHOLE_PARAMETERS = ("galore_", "apollo_", "adagrad")  # optimizers that go by a parameter's own tensor
 LAID_TOGETHER = ("padding_free", "bfd")  # ways of packing in which rows stand behind each other in one pass
 QUICK_TOKENS = 1800  # of one micro-batch of completions on a CPU: past its caches, a token costs 15 to 35 % more
 AMPERE = 8.0  # the CUDA compute capability from which on bfloat16 and flash attention can be computed
@@ -78,18 +68,15 @@ def check_packages(settings: recipe.Recipe, machine: Machine) -> None:
                 f"{image.package(f'pip install {name}')}, or leave it out",
             )
     optimizer = settings.training.optimizer
-    if optimizer in OWN_BACKWARD or optimizer.endswith("_layerwise"):
-        raise Conflict(
-            f"`{optimizer}` steps in the middle of the backward pass, which is DeepSpeed's here",
-            ("training", "optimizer"),
-            "use `sgd` or `adafactor`, which hold as little in memory",
-        )
+    if (refused := optimizers.unusable(optimizer)) is not None:
+        raise Conflict(f"`{optimizer}` {refused[0]}", ("training", "optimizer"), refused[1])
     module = OPTIMIZERS[optimizer]
     if module in machine.missing:
+        package = optimizers.PACKAGES.get(module, module)
         raise Conflict(
             f"the optimizer `{optimizer}` needs the package `{module}`, which is not installed",
             ("training", "optimizer"),
-            f"install it ({image.package(f'pip install {PACKAGES.get(module, module)}')}), or use `adamw_torch`",
+            f"install it ({image.package(f'pip install {package}')}), or use `adamw_torch`",
         )
 
 
@@ -165,7 +152,7 @@ def precision(settings: recipe.Recipe, machine: Machine, used: tuple[Device, ...
 def check_optimizer_precision(settings: recipe.Recipe, precision: str) -> None:
     """Raises `Conflict` where DeepSpeed would step on float32 copies that the optimizer does not know."""
     optimizer = settings.training.optimizer
-    if optimizer.startswith(OWN_PARAMETERS) and precision != "float32":
+    if optimizer.startswith(optimizers.OWN_PARAMETERS) and precision != "float32":
         raise Conflict(
             f"`{optimizer}` keeps its state with the parameters, and DeepSpeed copies {precision} ones",
             ("training", "optimizer"),
@@ -318,7 +305,7 @@ def _prompt_and_completion(grpo: recipe.Grpo, context: int | None) -> Choice:
 def zero_stage(settings: recipe.Recipe, processes: int, quantization: str, fits: Any) -> Choice:
     asked, offload = settings.deepspeed.zero_stage, settings.deepspeed.offload
     optimizer = settings.training.optimizer
-    if optimizer.startswith(WHOLE_PARAMETERS):
+    if optimizer.startswith(optimizers.WHOLE_PARAMETERS):
         if asked or offload != "none":
             raise Conflict(
                 f"`{optimizer}` needs every parameter whole, and ZeRO lays them end to end",

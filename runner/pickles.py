@@ -19,7 +19,14 @@ from runner.errors import Problem, RunError
 
 NEVER_READ = ("training_args.bin",)  # written by transformers for others
 SUFFIXES = (".pt", ".pth", ".bin")
-MAKERS = ("deepspeed", "numpy", "torch", "bitsandbytes")  # whose classes hold an optimizer's state
+MAKERS = (
+    "deepspeed",
+    "numpy",
+    "torch",
+    "bitsandbytes",
+    "galore_torch",
+    "apollo_torch",
+)  # whose classes hold an optimizer's state
 REBUILDS = ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct")  # functions that make data
 
 

@@ -143,7 +143,7 @@ def apart(act: Callable[[], object]) -> str | None:
 def found(directory: Path) -> dict[str, Any]:
     """The adapter's digest, and what was logged of each step and each evaluation."""
     newest = checkpoint.all_of(directory / "checkpoints")[-1]
-    adapter = newest / "adapter_model.safetensors"
+    (adapter,) = newest.glob("*model.safetensors")
     logged = [json.loads(line) for line in (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     steps = [[event["step"], event["loss"], event["learning_rate"]] for event in logged if event["event"] == "step"]
     evaluations = [event for event in logged if event["event"] == "evaluation"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.choices import PACKAGES
 from runner.machine import Machine
+from runner.optimizers import PACKAGES
 from runner.reading.names import OPTIMIZERS
 from runner.recipe import Recipe
 from runner.trackers import names
