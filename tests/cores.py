@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,9 @@ MEMORY = 6 * 2**30  # bytes that a process of the suite may need, with the runs 
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """How many processes `--numprocesses auto` is: one a core, as far as the memory goes."""
+    """How many processes `--numprocesses auto` is: one a core, as far as the memory goes; one where runs take GPUs."""
+    if Path("/dev/nvidiactl").exists():
+        return 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(min(len(os.sched_getaffinity(0)), memory // MEMORY), 1)
 
