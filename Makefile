@@ -51,7 +51,7 @@ demo: .venv/installed $(MODEL) ## Train and score the demo's adapter on this mac
 	$(BIN)/tunesmith train recipes/demo.yaml
 
 test: .venv/installed $(MODEL) ## Run all tests, one process a core
-	$(BIN)/pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-gpu: .venv/installed $(MODEL) ## Run the tests that need an NVIDIA GPU
 	$(BIN)/pytest tests/gpu

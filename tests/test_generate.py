@@ -16,7 +16,7 @@ from small_model import MODEL
 
 from runner import model, planfile
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("finished")]
+pytestmark = pytest.mark.slow
 
 PROMPT = "Name a colour."
 SHORT = ("--max-new-tokens", 6)

@@ -11,7 +11,7 @@ import pytest
 from hub_server import TOKEN, HubServer
 from runs import Command, events, run_of, tunesmith
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("finished")]
+pytestmark = pytest.mark.slow
 
 Finished = tuple[Path, Command]
 
