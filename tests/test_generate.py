@@ -43,7 +43,7 @@ def expected(run: Path) -> dict[str, str]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     recipe = planfile.from_json((run / "plan.json").read_text(encoding="utf-8")).recipe
-    base = AutoModelForCausalLM.from_pretrained(model.locate(recipe.model), dtype=torch.bfloat16)
+    base = AutoModelForCausalLM.from_pretrained(model.locate(recipe.model), dtype=torch.float32)
     adapted = PeftModel.from_pretrained(base, str(run / "adapter"))
     tokenizer = AutoTokenizer.from_pretrained(run / "adapter")
     turns = [{"role": "user", "content": PROMPT}]
