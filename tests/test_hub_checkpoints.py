@@ -204,7 +204,7 @@ def test_a_process_that_breaks_off_ends_no_run(on_hub: HubServer, run: Path) -> 
     said: list[str] = []
     with publishing.beside(HERE, run, said.append, NoSignals()) as pushes:
         assert pushes.process is not None
-        os.kill(pushes.process.pid, signal.SIGTERM)
+        os.kill(pushes.process.pid, signal.SIGKILL)
         pushes.process.wait()
         publish(run, 1)
     assert not titles(on_hub)
