@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,16 @@ def write_recipe(folder: Path, model: Path, changes: Mapping[str, Mapping[str, A
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
     return path
+
+
+def tried(folder: Path, wanted: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What runs end in, by their names: one after the other, in processes with all imported (`trials.py`)."""
+    command = [sys.executable, str(ROOT / "tests" / "trials.py"), str(folder)]
+    quiet = os.environ | {"HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, input=json.dumps(wanted), env=quiet, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"name"')]
+    return {each.pop("name"): each for each in told}
 
 
 def run_of(recipe: Path) -> Path:

@@ -34,6 +34,7 @@ from transformers import (
 
 from runner import decoding, generation
 from runner.drawing import Sampling
+from runner.errors import GivenUp
 from runner.generation import Completion
 
 VOCABULARY = 40
@@ -299,6 +300,21 @@ def test_a_model_that_keeps_other_state_goes_through_its_own_generate(
         assert [completion.tokens for completion in found] == [tokens for tokens in expected for _ in range(2)]
     else:
         assert found != generation.sample(model, prompts, 2, settings, seed=8)
+
+
+@pytest.mark.parametrize("make", [llama, mamba])
+def test_it_is_given_up_at_the_next_token(make: Callable[[], PreTrainedModel]) -> None:
+    asked = 0
+
+    def told() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked == 4
+
+    settings = Sampling(new_tokens=20, ends=NO_END, temperature=1.0)
+    with pytest.raises(GivenUp):
+        generation.sample(make(), PROMPTS, 2, settings, 0, told)
+    assert asked == 4
 
 
 def test_an_adapter_takes_part_and_the_model_is_afterwards_as_it_was() -> None:

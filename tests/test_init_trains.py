@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import ROOT
+from runs import tried
 from test_init import REWARDS
 from users_files import FILES
 
@@ -40,12 +36,7 @@ def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
             sampled = re.search(r"^task: grpo$", Path("mine.yaml").read_text(), re.MULTILINE)
             once = [*SHORT, *(SAMPLED if sampled else ())]
             wanted.append({"name": called(name, words), "file": str(folder / "mine.yaml"), "once": once})
-    command = [sys.executable, str(ROOT / "tests" / "resumed_trials.py"), str(tmp_path_factory.mktemp("trained"))]
-    quiet = os.environ | {"HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, input=json.dumps(wanted), env=quiet, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"name"')]
-    return {each.pop("name"): each for each in told}
+    return tried(tmp_path_factory.mktemp("trained"), wanted)
 
 
 def called(name: str, words: tuple[str, ...]) -> str:

@@ -349,22 +349,6 @@ def test_a_tracker_whose_package_is_missing() -> None:
     assert caught.value.path == ("tracking", "wandb")
 
 
-@pytest.mark.parametrize("optimizer", ["lomo", "adalomo", "galore_adamw_layerwise"])
-def test_an_optimizer_that_steps_while_deepspeed_does(optimizer: str) -> None:
-    with pytest.raises(Conflict, match="in the middle of the backward pass"):
-        plan_of(f"training.optimizer={optimizer}")
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "why"),
-    [("schedule_free_sgd", "other weights than it evaluates with"), ("grokadamw", "where no checkpoint finds it")],
-)
-def test_an_optimizer_that_would_lose_what_it_learned(optimizer: str, why: str) -> None:
-    with pytest.raises(Conflict, match=f"^`{optimizer}` .*{why}") as caught:
-        plan_of(f"training.optimizer={optimizer}", where=machine_without())
-    assert caught.value.path == ("training", "optimizer")
-
-
 def test_an_optimizer_that_needs_parameters_whole() -> None:
     assert plan_of("training.optimizer=galore_adamw").zero_stage.value == 0
     with pytest.raises(Conflict, match="ZeRO lays them end to end"):

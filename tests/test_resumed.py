@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from runs import DEMO, ROOT
+from runs import DEMO, ROOT, tried
 
 pytestmark = pytest.mark.slow
 
@@ -101,12 +98,7 @@ def trials(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         path = folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump(disturbed(name, tiny_model)), encoding="utf-8")
         wanted.append({"name": name, "file": str(path), "during": during})
-    command = [sys.executable, str(ROOT / "tests" / "resumed_trials.py"), str(folder)]
-    quiet = os.environ | {"HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, input=json.dumps(wanted), env=quiet, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"name"')]
-    return {each.pop("name"): each for each in told}
+    return tried(folder, wanted)
 
 
 def disturbed(name: str, model: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Trains one recipe after the other, each whole and mostly in two halves, in processes that begin with all imported.
 
-    python resumed_trials.py FOLDER < recipes.json
+    python trials.py FOLDER < recipes.json
 
 Each recipe is {"name", "file", "once", "changes", "during"}. `once` are overrides for a run that is not divided. A
 change is an override for the second half alone, and the first half ends after two steps, or during a function: (its
