@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from runner import generation
 from runner.drawing import Sampling
+from runner.stopping import never
 
 MOST_AT_ONCE = 64
 ON_A_CPU = 4 * 2**30  # bytes that are taken to be free: more rows at a time are no faster there
@@ -36,7 +37,7 @@ def answers(
     questions: Sequence[Sequence[int]],
     ends: Sequence[int],
     most: int,
-    leave: Callable[[], bool] = generation.never,
+    leave: Callable[[], bool] = never,
 ) -> list[Answer]:
     """One answer of at most `most` tokens for each question, in order. An answer ends at any of the tokens `ends`.
 
@@ -47,7 +48,7 @@ def answers(
 
 
 def tokens(
-    model: Any, questions: Sequence[Sequence[int]], sampling: Sampling, leave: Callable[[], bool] = generation.never
+    model: Any, questions: Sequence[Sequence[int]], sampling: Sampling, leave: Callable[[], bool] = never
 ) -> list[list[int]]:
     """The tokens of one greedy answer for each question, in order, with the token that ended it; `leave` as above."""
     greedy = replace(sampling, temperature=0.0)

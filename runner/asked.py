@@ -14,12 +14,13 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from runner import answering, generation, model
+from runner import answering, model
 from runner.answering import Answer
 from runner.plan import Plan
 from runner.scores import rows
 from runner.scores.calls import Read
 from runner.scores.rows import Measure, Scored
+from runner.stopping import never
 from runner.text import calling
 from runner.text.calling import Fault
 
@@ -50,7 +51,7 @@ def answered(
     loaded: Any,
     tokenizer: PreTrainedTokenizerBase,
     most: int,
-    leave: Callable[[], bool] = generation.never,
+    leave: Callable[[], bool] = never,
 ) -> list[tuple[Answer, Scored]]:
     """The model's greedy answer to each question, of at most `most` tokens, and its scores.
 

@@ -22,10 +22,11 @@ from torch import nn
 
 from runner import model
 from runner.drawing import Sampling
-from runner.errors import GivenUp, Problem, RunError
+from runner.errors import Problem, RunError
 from runner.generation import Completion
 from runner.memory import VLLM_SHARE
 from runner.plan import Plan
+from runner.stopping import GivenUp
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM lays its memory out for
 AT_ONCE = 4096  # tokens of prompts that are read together; with more, vLLM measures too little memory left

@@ -113,10 +113,6 @@ class Interrupted(RunError):
     exit_code = INTERRUPTED
 
 
-class GivenUp(Exception):
-    """What was being computed is not waited for: the run was told to stop, and goes on later from what it has saved."""
-
-
 def packed(error: UserError) -> dict[str, Any]:
     """An error as values of JSON, for another process or a file; of a long line it has what is shown of it."""
     return {

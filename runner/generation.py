@@ -21,7 +21,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from runner.decoding import decoding
 from runner.drawing import Sampling, choose
-from runner.errors import GivenUp
+from runner.stopping import GivenUp, never
 
 LEAVING = 8  # rows are taken out of the batch once an eighth of them has ended: it copies the cache of the rest
 
@@ -32,11 +32,6 @@ class Completion:
 
     tokens: list[int]
     cut: bool
-
-
-def never() -> bool:
-    """Nobody tells it to give up."""
-    return False
 
 
 @torch.no_grad()

@@ -17,12 +17,13 @@ from runner.answering import Answer
 from runner.plan import Plan
 from runner.rewards.contract import Scores
 from runner.scores.metrics import BY_REWARDS, of_reward
+from runner.stopping import never
 
 Scorer = Callable[[Sequence[Any], Sequence[Answer]], list[dict[str, Any]]]
 
 
 @contextlib.contextmanager
-def scorer(plan: Plan, step: int, rank: int = 0, leave: Callable[[], bool] = lambda: False) -> Iterator[Scorer]:
+def scorer(plan: Plan, step: int, rank: int = 0, leave: Callable[[], bool] = never) -> Iterator[Scorer]:
     """A function of questions and their answers, which gives the score of each of `evaluation.rewards`, row by row.
 
     A row has the wanted answer as `answer` and `completion`, and its `calls` and `tools` where it has any. Each process

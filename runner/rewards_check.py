@@ -20,7 +20,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from runner import fetch, holding, machine, planfile, rollouts, runfile, scoring, spread, supervise, workers
+from runner import fetch, holding, machine, planfile, rollouts, runfile, scoring, spread, stopping, supervise, workers
 from runner.data import completions
 from runner.data.completions import Answer
 from runner.errors import Place, Problem, RecipeError, RunError
@@ -31,7 +31,7 @@ from runner.rewards import confinement, signature
 from runner.rewards.contract import Scores
 from runner.rewards.pool import Pool
 from runner.show import SECONDS_BETWEEN_LINES, Watcher
-from runner.signals import FORWARDED, Signals
+from runner.signals import Signals
 from runner.spread import Report
 from runner.workers import Stage
 
@@ -208,7 +208,7 @@ def _stages(plan: Plan, prompts: int, signals: Signals, watcher: Watcher) -> lis
 @contextmanager
 def _signals() -> Iterator[Signals]:
     """Signals go to the workers while there are some; afterwards they end this process, and its rewards with it."""
-    before = {number: signal.getsignal(number) for number in FORWARDED}
+    before = {number: signal.getsignal(number) for number in stopping.SIGNALS}
     try:
         yield Signals()
     finally:

@@ -16,6 +16,7 @@ from runner.recipe import Guard, Recipe, Reward
 from runner.rewards import packages
 from runner.rewards.contract import Batch, Scores, Settings
 from runner.rewards.pool import Pool
+from runner.stopping import never
 
 GIB = 1024**3
 BETWEEN_BEATS = 5.0  # seconds
@@ -56,7 +57,7 @@ class Judge:
         self._thread.shutdown()
         self._pool.close()
 
-    def begin(self, batch: Batch, leave: Callable[[], bool] = lambda: False) -> None:
+    def begin(self, batch: Batch, leave: Callable[[], bool] = never) -> None:
         """Begin to score a batch; `scores` has to be called before the next one. `leave`: whether to give up."""
         self._begun = self._thread.submit(self._pool.score, batch, leave)
 

@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from runner import errors
+from runner import errors, stopping
 from runner.errors import Interrupted
 
-FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 TOGETHER = 1.0  # seconds within which a signal that comes twice was sent to a whole group of processes, and meant once
 
 
@@ -27,7 +26,7 @@ class Signals:
         self._seen: dict[signal.Signals, float] = {}  # when each came first
         self.workers: list[subprocess.Popen[bytes]] = []
         self._end: Callable[[Interrupted], None] | None = None
-        for number in FORWARDED:
+        for number in stopping.SIGNALS:
             signal.signal(number, lambda number, frame: self._received(signal.Signals(number)))
 
     def stop(self, reason: str, number: signal.Signals = signal.SIGUSR1) -> None:
@@ -70,7 +69,7 @@ def unheard() -> Iterator[None]:
 
     A session of its own is not enough: SLURM signals every process of a step.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGHUP})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*stopping.SIGNALS, signal.SIGHUP})
     try:
         yield
     finally:

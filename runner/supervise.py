@@ -63,6 +63,7 @@ from runner.report import page
 from runner.rewards import confinement
 from runner.show import Watcher
 from runner.signals import Signals, stop
+from runner.stopping import never
 from runner.time_limit import Limit, Pace
 from runner.workers import Stage, World
 
@@ -258,7 +259,7 @@ def _stages(plan: Plan, places: Source, directory: Path, session: Session, watch
         session.pace.training = name == "train"
         runfile.write(directory / "plan.json", planfile.to_json(settled))
         processes = settled.processes_here if name == "train" else 1
-        needed = lead.failed if name != "evaluate" else lambda: False  # what is trained needs no other node any more
+        needed = lead.failed if name != "evaluate" else never  # what is trained needs no other node any more
         started = time.monotonic()
         try:
             patience = settled.recipe.training.stall_timeout if name == "train" else None

@@ -16,15 +16,15 @@ from transformers import set_seed
 
 from runner import checkpoint, finite, machine, model, pickles, pulse, saving, training, unevaluated
 from runner.choices import LAID_TOGETHER
-from runner.errors import GivenUp
 from runner.events import Teller
 from runner.plan import Plan
+from runner.stopping import GivenUp, never
 from runner.tasks import TASKS
 
 logger = logging.getLogger(__name__)
 
 
-def run(plan: Plan, stop_requested: Callable[[], bool], at_once: Callable[[], bool] = lambda: False) -> bool:
+def run(plan: Plan, stop_requested: Callable[[], bool], at_once: Callable[[], bool] = never) -> bool:
     """Train what the plan says, going on from the newest sound checkpoint. False: stopped before the end.
 
     `stop_requested` is asked at the end of each step, `at_once` also while held-out rows are evaluated, completions

@@ -22,9 +22,10 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl,
 from transformers.integrations import INTEGRATION_TO_CALLBACK
 
 from runner import checkpoint, secrets, sharding, token_rows, trackers
-from runner.errors import GivenUp, Problem, RunError
+from runner.errors import Problem, RunError
 from runner.plan import Plan
 from runner.scores.metrics import BY_REWARDS, LOWER_IS_BETTER, needs_answers
+from runner.stopping import GivenUp
 
 PROBE_ROWS = 16  # whose loss is kept with each checkpoint, and compared when its adapter is read back
 HELD_OUT = "eval_"  # before the name of a metric of held-out rows, as transformers has it

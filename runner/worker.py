@@ -16,14 +16,13 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from runner import planfile, pulse, secrets, trackers
+from runner import planfile, pulse, secrets, stopping, trackers
 from runner.errors import INTERRUPTED, Interrupted, OutOfMemory, Problem, UserError, packed
 from runner.plan import Plan
 from runner.rewards import confinement
 
 FAULT = "TUNESMITH_FAULT"  # environment variable: the file to write a fault to
 SECONDS_TO_LEAVE = 3.0  # before SIGALRM ends a process that was to end by itself
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class Stop:
@@ -34,7 +33,7 @@ class Stop:
 
     def __init__(self) -> None:
         self._received = self._asked = False
-        for number in STOP_SIGNALS:
+        for number in stopping.SIGNALS:
             signal.signal(number, self._note)
 
     def requested(self) -> bool:

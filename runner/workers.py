@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import runner.logs
-from runner import errors, machine, pulse, trackers
+from runner import errors, machine, pulse, stopping, trackers
 from runner.errors import Crashed, Halted, Interrupted, OutOfMemory, Place, Problem, RunError, Stalled, UserError
 from runner.logs import Logs
 from runner.pulse import Pulses
-from runner.signals import FORWARDED, Signals
+from runner.signals import Signals
+from runner.stopping import never
 
 WRITING = 1.0  # seconds that processes get to write their stacks
 GRACE = 20.0  # seconds that the other processes get to end after one has failed
@@ -88,7 +89,7 @@ def run(
     stage: Stage,
     signals: Signals,
     on_event: Callable[[dict[str, Any]], None],
-    elsewhere: Callable[[], bool] = lambda: False,
+    elsewhere: Callable[[], bool] = never,
 ) -> None:
     """Run one stage to its end on this node; `elsewhere` says whether another node cannot go on, which ends this one.
 
@@ -297,7 +298,8 @@ def _wait(
 
 def _ends(stage: Stage) -> list[int]:
     """The exit codes of processes that a signal to stop ended, or a worker's own alarm after one."""
-    return [-number for number in (*FORWARDED, signal.SIGALRM)] + ([-signal.SIGKILL] if stage.name != "train" else [])
+    killed = [signal.SIGKILL] if stage.name != "train" else []
+    return [-number for number in (*stopping.SIGNALS, signal.SIGALRM, *killed)]
 
 
 def _reap_others(workers: Collection[int]) -> None:

@@ -34,8 +34,8 @@ from transformers import (
 
 from runner import decoding, generation
 from runner.drawing import Sampling
-from runner.errors import GivenUp
 from runner.generation import Completion
+from runner.stopping import GivenUp
 
 VOCABULARY = 40
 NO_END: frozenset[int] = frozenset()

@@ -14,11 +14,11 @@ import pytest
 from node_runs import ended, free_port, start, two_nodes
 from runs import write_recipe
 
-from runner import follow, link
+from runner import follow, link, stopping
 from runner.errors import RunError
 from runner.lead import Lead
 from runner.nodes import Nodes
-from runner.signals import FORWARDED, Signals
+from runner.signals import Signals
 
 SOON = {"TUNESMITH_RENDEZVOUS_SECONDS": "3"}
 FACTS: dict[str, Any] = {"versions": {"torch": "1"}, "recipe": {"training": {"seed": 1}}, "devices": []}
@@ -36,7 +36,7 @@ def recipe(tmp_path: Path) -> Path:
 def signals() -> Iterator[Signals]:
     import signal
 
-    before = {number: signal.getsignal(number) for number in FORWARDED}
+    before = {number: signal.getsignal(number) for number in stopping.SIGNALS}
     yield Signals()
     for number, handler in before.items():
         signal.signal(number, handler)

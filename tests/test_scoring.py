@@ -15,12 +15,13 @@ from reward_pools import processes_of
 from small_recipe import write
 
 from runner import recipe, scoring
-from runner.errors import GivenUp, RunError, UserError
+from runner.errors import RunError, UserError
 from runner.reading import check
 from runner.recipe import Guard
 from runner.rewards.contract import Batch, Settings
 from runner.rewards.pool import Pool
 from runner.scoring import Judge, Watch
+from runner.stopping import GivenUp
 
 GUARD = Guard(without_signal=0.5, cut=0.5, faults=0.2)
 TURNS = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]

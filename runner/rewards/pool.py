@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import os
 import selectors
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -18,15 +17,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from runner.errors import GivenUp, Problem, UserError
+from runner import stopping
+from runner.errors import Problem, UserError
 from runner.rewards import calls, confinement, signature
 from runner.rewards import worker as processes
 from runner.rewards.contract import MEBIBYTE, PRINTED_LIMIT, Batch, RewardScores, Scores, Settings
 from runner.rewards.lane import Lane, lane, told
 from runner.rewards.messages import Broken
 from runner.rewards.worker import Call, Worker
+from runner.stopping import GivenUp, never
 
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # by which a run is told to stop
 TOLD_WITHIN = 1.0  # seconds between two processes that are signalled together
 LONGEST_WAIT = 0.5  # seconds between two looks at the clock
 LIED = "wrote on the connection that its scores come through"
@@ -83,7 +83,7 @@ class Pool:
         self._leaving.clear()
         self._selector.close()
 
-    def score(self, batch: Batch, leave: Callable[[], bool] = lambda: False) -> Scores:
+    def score(self, batch: Batch, leave: Callable[[], bool] = never) -> Scores:
         """The scores of all functions for all completions of a step.
 
         `leave` is asked twice a second and more: where it says so, the calls are ended, and GivenUp is raised.
@@ -263,7 +263,7 @@ class Pool:
 
     def _ended(self, each: Lane, worker: Worker) -> None:
         ending = worker.ending()
-        self._signalled = self._signalled or ending.get("signal") in STOPPING
+        self._signalled = self._signalled or ending.get("signal") in stopping.SIGNALS
         self._answered(each, worker)
         if worker in each.workers:
             self._lost(each, worker, processes.end_sentence(ending, each.settings))

@@ -16,6 +16,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from runner import stopping
 from runner.rewards import child, confinement, messages
 
 TICK = 0.1  # seconds between two looks at what the descendants use
@@ -28,7 +29,7 @@ def main(argument: str) -> None:
     given = json.loads(argument)
     pool = os.getppid()
     # SLURM sends its signals to every process of a job; the step that is being scored is to be finished.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+    for number in stopping.SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     confinement.protect()
     confinement.adopt_orphans()

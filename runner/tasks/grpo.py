@@ -32,6 +32,7 @@ from runner.errors import Place, Problem, RunError
 from runner.plan import Plan
 from runner.rewards.contract import Scores
 from runner.scores.metrics import BY_REWARDS, of_reward
+from runner.stopping import never
 
 COLUMNS = ["prompt", "asked", "columns", "input_ids", "file", "line"]  # of a prepared prompt
 
@@ -64,7 +65,7 @@ class Trainer(GRPOTrainer):
         self.reward_seconds = 0.0  # and of the reward processes, while this one may do other things
         self.reported: dict[str, Any] = {}
         self.losses: list[torch.Tensor] = []
-        self.told: Callable[[], bool] = lambda: False  # whether to give up what is being sampled, or waited for
+        self.told: Callable[[], bool] = never  # whether to give up what is being sampled, or waited for
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         return DataLoader(self.train_dataset, batch_sampler=rounds.Rounds(self.plan, self.rank), collate_fn=list)

@@ -23,9 +23,10 @@ from runner.adapters import embeddings
 from runner.adapters.attached import attached
 from runner.batches import FILLER, MicroBatches, Order
 from runner.choices import LAID_TOGETHER
-from runner.errors import GivenUp, Place, Problem, RunError
+from runner.errors import Place, Problem, RunError
 from runner.plan import Plan
 from runner.scores.metrics import OF_A_REWARD, needs_answers
+from runner.stopping import GivenUp, never
 from runner.text.encoding import NOT_LEARNED
 from runner.token_rows import TokenRows
 
@@ -43,7 +44,7 @@ class Trainer(SFTTrainer):
         self.plan, self.rank = plan, rank
         self.counted: Iterator[tuple[int, int]] | None = None  # tokens and learned tokens of the steps to come
         self.losses: list[torch.Tensor] = []
-        self.told: Callable[[], bool] = lambda: False  # whether to give up an evaluation
+        self.told: Callable[[], bool] = never  # whether to give up an evaluation
         # The loss is divided by the learned tokens of the whole step here, whatever the model's forward accepts.
         self.model_accepts_loss_kwargs = True
         base = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
