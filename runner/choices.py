@@ -149,9 +149,15 @@ def precision(settings: recipe.Recipe, machine: Machine, used: tuple[Device, ...
     return Choice("float32", "this processor does not compute bfloat16")
 
 
-def check_optimizer_precision(settings: recipe.Recipe, precision: str) -> None:
-    """Raises `Conflict` where DeepSpeed would step on float32 copies that the optimizer does not know."""
+def check_optimizer(settings: recipe.Recipe, device: str, precision: str) -> None:
+    """Raises `Conflict` where the optimizer does not step on that device, or not on DeepSpeed's float32 copies."""
     optimizer = settings.training.optimizer
+    if optimizer in optimizers.ON_CUDA and device != "cuda":
+        raise Conflict(
+            f"`{optimizer}` steps on a GPU alone, and there is none",
+            ("training", "optimizer"),
+            "use `galore_adamw`, or `adamw_8bit`, which a processor takes too",
+        )
     if optimizer.startswith(optimizers.OWN_PARAMETERS) and precision != "float32":
         raise Conflict(
             f"`{optimizer}` keeps its state with the parameters, and DeepSpeed copies {precision} ones",

@@ -10,6 +10,7 @@ PACKAGES = {
     "apollo_torch": "apollo-torch",
 }
 OWN_BACKWARD = ("lomo", "adalomo")
+ON_CUDA = ("galore_adamw_8bit",)  # its package waits for CUDA after each step
 OWN_PARAMETERS = ("adagrad", "apollo_")
 WHOLE_PARAMETERS = ("galore_", "apollo_", "adagrad")  # optimizers that go by a parameter's own tensor
 

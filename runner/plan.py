@@ -67,7 +67,7 @@ def make(
     sizes = choices.with_completions(settings.grpo, rows)
     choices.check_packages(settings, machine)
     precision = choices.precision(settings, machine, used)
-    choices.check_optimizer_precision(settings, str(precision.value))
+    choices.check_optimizer(settings, device, str(precision.value))
     attention = choices.attention(settings, machine, used, str(precision.value), sizes)
     quantization = choices.quantization(settings, machine)
     packing = choices.packing(settings, str(attention.value))

@@ -22,3 +22,9 @@ def test_an_optimizer_that_would_lose_what_it_learned(optimizer: str, why: str) 
     with pytest.raises(Conflict, match=f"^`{optimizer}` .*{why}") as caught:
         plan_of(f"training.optimizer={optimizer}", where=machine_without())
     assert caught.value.path == ("training", "optimizer")
+
+
+def test_an_optimizer_that_steps_on_a_gpu_alone() -> None:
+    with pytest.raises(Conflict, match="^`galore_adamw_8bit` steps on a GPU alone") as caught:
+        plan_of("training.optimizer=galore_adamw_8bit", where=machine_without())
+    assert caught.value.path == ("training", "optimizer")
