@@ -103,6 +103,17 @@ def _learned_by(grpo: Grpo) -> dict[str, Any]:
     return kept
 
 
+def name_base(folder: Path, plan: Plan) -> None:
+    """Let an adapter in a folder name its base as the Hub has it, where the recipe says how, and not by a path.
+
+    PEFT is not told while it trains: it would ask the Hub for that model each time that it saves.
+    """
+    config, called = folder / ADAPTER_FILES[0], plan.recipe.model.hub_id
+    if called and config.is_file():
+        said = json.loads(config.read_text(encoding="utf-8")) | {"base_model_name_or_path": called}
+        config.write_text(json.dumps(said, indent=2, sort_keys=True), encoding="utf-8")
+
+
 def publish(written: Path, target: Path, manifest: Manifest) -> None:
     """Seal a written folder and give it its name. After this a power cut cannot take it away."""
     (written / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1) + "\n", encoding="utf-8")

@@ -19,6 +19,7 @@ class Model:
     chat_template: str  # auto | the name of one of `chat_templates` | an absolute path to a Jinja file
     add_tokens: tuple[str, ...]
     trust_remote_code: bool
+    hub_id: str | None = None  # of a model on this disk
 
 
 @dataclass(frozen=True)

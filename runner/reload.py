@@ -46,6 +46,7 @@ def assemble(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> checkpoint.Manif
     names = checkpoint.MODEL_FILES if full else checkpoint.ADAPTER_FILES
     for path in (path for name in names for path in folder.glob(name)):
         shutil.copyfile(path, unfinished / path.name)
+    checkpoint.name_base(unfinished, plan)  # the checkpoint may be older than the name
     if plan.recipe.model.add_tokens and not full:
         _without_copies(unfinished / checkpoint.ADAPTER_FILES[1])
     tokenizer.save_pretrained(unfinished)

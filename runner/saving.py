@@ -29,6 +29,7 @@ class Publisher(TrainerCallback):
         _wait_for_all()
         if state.is_world_process_zero:
             written = self.folder / f"checkpoint-{state.global_step}"
+            checkpoint.name_base(written, self.plan)
             manifest = Manifest(state.global_step, loss, self.settings, checkpoint.hashes(written))
             checkpoint.publish(written, self.folder / f"step-{state.global_step}", manifest)
             checkpoint.keep(self.folder, self.plan.recipe.training.checkpoints.keep, state.best_global_step)

@@ -36,7 +36,9 @@ def plan(settled: Plan, console: Console) -> None:
     _section(console, "run")
     _row(console, "name", recipe.name)
     _row(console, "task", recipe.task)
-    _row(console, "model", recipe.model.name + (f" at {recipe.model.revision}" if recipe.model.revision else ""))
+    model = recipe.model
+    called = f"`{model.hub_id}` on the Hub" if model.hub_id else ""
+    _row(console, "model", model.name + (f" at {model.revision}" if model.revision else ""), called)
     _row(console, "writes to", settled.directory)
     if recipe.output.hub:
         checkpoints = "checkpoints too, while training goes on" if recipe.output.hub.checkpoints else ""

@@ -143,6 +143,16 @@ def test_what_is_no_hub_id(tmp_path: Path, name: str) -> None:
     assert problem.hint == "a Hub id looks like `owner/name`"
 
 
+def test_a_model_on_this_disk_has_a_name_on_the_hub(tmp_path: Path) -> None:
+    (tmp_path / "tiny").mkdir()
+    path = write(tmp_path)
+    assert check.read(path, ["model.name=tiny", "model.hub_id=owner/tiny"]).model.hub_id == "owner/tiny"
+    problem = only(path, "model.name=owner/name", "model.hub_id=owner/tiny")
+    assert problem.message == "`model.hub_id` is for models on this disk, and `model.name` is a Hub id itself"
+    assert only(path, "model.name=./none", "model.hub_id=owner/tiny").message == "`./none` does not exist"
+    assert only(path, "model.name=tiny", "model.hub_id=/models/tiny").message.startswith("`model.hub_id` must be")
+
+
 def test_a_pipe_in_the_place_of_a_file_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jsonl")
     path = write(tmp_path)

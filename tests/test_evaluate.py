@@ -42,6 +42,7 @@ def finished(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
         folder,
         tiny_model,
         {
+            "model": {"hub_id": "owner/tiny"},
             "dataset": {"evaluation": str(DEMO / "evaluation.jsonl")},
             "evaluation": {
                 "metrics": METRICS,
@@ -124,6 +125,19 @@ def test_what_is_within_noise_is_called_that(finished: tuple[Path, str]) -> None
     assert exact.endswith("| 0 (0 to 0) | 0 (0 to 0) | 0 to 0 | within noise | 6 |")
     assert "It cannot be told from its base model, by these rows, in exact match" in card
     assert "| `train.jsonl` | training | " in card and "| `evaluation.jsonl` | scores | " in card
+
+
+def test_a_base_from_this_disk_is_named_as_the_hub_has_it(finished: tuple[Path, str], tiny_model: Path) -> None:
+    adapter = finished[0] / "adapter"
+    (checkpoint,) = (finished[0] / "checkpoints").glob("step-4")
+    for folder in (adapter, checkpoint):
+        assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "owner/tiny"
+    card = (adapter / "README.md").read_text()
+    assert "base_model: owner/tiny\n" in card and "base = AutoModelForCausalLM.from_pretrained('owner/tiny'" in card
+    said, recipe = card.split("## How it was made")
+    assert str(tiny_model) not in said and str(tiny_model) in recipe  # as the person wrote it
+    others = [path for path in adapter.iterdir() if path.name != "README.md"]
+    assert len(others) > 3 and not [path for path in others if str(tiny_model).encode() in path.read_bytes()]
 
 
 def test_calls_are_read_and_measured(

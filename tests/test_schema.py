@@ -56,6 +56,7 @@ OTHER_VALUES: dict[tuple[str, ...], Any] = {
     ("grpo", "delta"): 2.0,
     ("version",): None,  # there is one version
     ("model", "name"): "owner/other",
+    ("model", "hub_id"): None,  # goes with a model on disk, and has a test of its own
     ("model", "chat_template"): "chat.jinja",
     ("model", "add_tokens"): None,  # goes with trained embeddings, and has a test of its own
     ("training", "embedding_learning_rate"): None,  # likewise

@@ -29,8 +29,8 @@ def write(plan: Plan, directory: Path, environment: Mapping[str, str]) -> None:
     facts = Facts(
         name=recipe.name,
         task=recipe.task,
-        base_model=recipe.model.name,
-        base_model_is_hub_id=not Path(recipe.model.name).exists(),
+        base_model=recipe.model.hub_id or recipe.model.name,
+        base_model_is_hub_id=recipe.model.hub_id is not None or not Path(recipe.model.name).exists(),
         revision=recipe.model.revision,
         adapter_type=recipe.adapter.type,
         recipe_text=(directory / "recipe.yaml").read_text(encoding="utf-8"),

@@ -103,6 +103,7 @@ def _settle_paths(values: dict[str, Any], places: Places, directory: str) -> lis
             problems.extend(error.problems)
 
     settle(("model", "name"), paths.model)
+    model_found = not problems
     settle(("model", "chat_template"), paths.template)
     settle(("adapter", "continue_from"), paths.adapter)
     settle(("deepspeed", "config"), paths.deepspeed)
@@ -120,6 +121,9 @@ def _settle_paths(values: dict[str, Any], places: Places, directory: str) -> lis
     if model.get("revision") and paths.is_local(model.get("name", "")):
         message = "`model.revision` is for models on the Hub, and `model.name` is on this disk"
         problems.append(Problem(message, places[("model", "revision")].key, "take `revision` away"))
+    if model_found and model.get("hub_id") and not paths.is_local(model.get("name", "")):
+        message = "`model.hub_id` is for models on this disk, and `model.name` is a Hub id itself"
+        problems.append(Problem(message, places[("model", "hub_id")].key, "take `hub_id` away"))
     return problems
 
 

@@ -104,6 +104,12 @@ SOURCE = key(
 MODEL: Keys = {
     "name": text("The base model: a Hub id, a directory or a `.gguf` file.", required=True),
     "revision": text("The branch, tag or commit on the Hub.", nullable=True, default=None),
+    "hub_id": text(
+        "What a model on this disk is called on the Hub: what the adapter and its card name as their base.",
+        pattern=REPOSITORY,
+        nullable=True,
+        default=None,
+    ),
     "dtype": choice(
         "The number format of the frozen weights.", "auto", "float32", "bfloat16", "float16", default="auto"
     ),
