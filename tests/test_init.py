@@ -146,6 +146,7 @@ def test_what_is_guessed_of_a_file_holds(name: str, init: Init) -> None:
     )
     assert (written["task"], rest, told) == (task, dataset, measured)
     assert written["dataset"]["evaluation"] == 0.2
+    assert "hub_id" not in Path(path).read_text()  # the model that is proposed is one of the Hub
     assert cli.main(["validate", "--data", path]) == 0
 
 
@@ -466,7 +467,9 @@ def test_a_template_that_shows_no_tools_is_replaced(init: Init, files: dict[str,
     for name, text in files.items():
         Path("model", name).write_text(text)
     assert init(FILES["xlam_calls"](), "--yes", "--model", "./model", "--output", "calls.yaml")[0] == 0
-    line = next((line for line in Path("calls.yaml").read_text().splitlines() if "chat_template" in line), None)
+    written = Path("calls.yaml").read_text()
+    assert "\n  # hub_id: owner/name  " in written
+    line = next((line for line in written.splitlines() if "chat_template" in line), None)
     if shown:
         assert line is None
     else:

@@ -85,6 +85,7 @@ def draft(asked: Asked, asker: Asker, machine: Machine) -> Drafted:
         rows=looked.total,
         skip=len(chosen.problems) + len(looked.faults),
         longer=_longer(chosen),
+        model_on_disk=os.path.exists(os.path.expanduser(model)),
         shows_tools=models.shows_tools(model) if task == "function_calling" else None,
     )
     made, whole = _checked(made, place, looked)

@@ -37,6 +37,7 @@ class Draft:
     rows: int  # looked at
     skip: int  # of them, those that cannot be used
     longer: int = 0  # of them, those that are likely longer than `LONGEST`
+    model_on_disk: bool = False
     shows_tools: bool | None = None  # whether the model's chat template does, where that can be seen
     counted: bool = True  # whether `skip` is of the rows looked at, and not of others
 
@@ -57,6 +58,8 @@ def _lines(draft: Draft) -> Iterator[str]:
     yield ""
     yield "model:"
     yield _noted(f"  name: {scalar(draft.model)}", draft.why_model or "a Hub id, a directory or a .gguf file")
+    if draft.model_on_disk:
+        yield _noted("  # hub_id: owner/name", "what the Hub calls it, for what is pushed to name its base")
     if proposal.task == "function_calling":
         if draft.shows_tools is False:
             yield _noted("  chat_template: hermes", "the model's own template shows no tools")
