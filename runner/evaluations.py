@@ -67,7 +67,7 @@ def run(asked: Asked, watcher: Watcher) -> Path:
         directory = _directory(asked, named, settings)
         if not Path(recipe.model.name).exists():
             watcher.say(f"getting {recipe.model.name} from the Hub, unless it is here")
-        fetch.model(recipe.model)
+        fetch.model(recipe.model, "with `--base`")
         plan = replace(_plan(recipe, named, here, None), directory=str(directory.resolve()))
         with holding.alone(directory, elsewhere=ELSEWHERE):
             if _read(directory / SETTINGS) != _as_read(settings):

@@ -34,8 +34,8 @@ def needed(settled: recipe.Recipe) -> None:
         adapter(settled.adapter.continue_from)
 
 
-def model(settings: recipe.Model) -> None:
-    """Fetch the model's files, if it is named by a Hub id.
+def model(settings: recipe.Model, named: str = "in `model.name`") -> None:
+    """Fetch the model's files, if it is named by a Hub id; `named` says where another one could be named.
 
     Raises RecipeError where the Hub does not have it or does not give it, RunError where the Hub is not reached.
     """
@@ -52,7 +52,7 @@ def model(settings: recipe.Model) -> None:
             raise RecipeError(Problem(f"`{name}` has its weights as a pickle, `{pickled}`", hint=weights.HINT))
         return str(snapshot_download(name, revision=revision, ignore_patterns=[*OTHER_FORMATS, *weights.PICKLED]))
 
-    _get("model", name, revision, fetched)
+    _get("model", name, revision, fetched, f"name a directory that holds the model {named}")
 
 
 def adapter(name: str) -> Path:
@@ -69,11 +69,11 @@ def adapter(name: str) -> Path:
             raise RecipeError(Problem(f"`{name}` has its weights as a pickle, `{pickled}`", hint=weights.HINT))
         return str(snapshot_download(name, allow_patterns=ADAPTER_FILES))
 
-    return Path(_get("adapter", name, None, fetched))
+    return Path(_get("adapter", name, None, fetched, "name its directory"))
 
 
-def _get(what: str, name: str, revision: str | None, fetched: Callable[[], str]) -> str:
-    """What `fetched` gives; where the Hub is not reached, what is in its cache."""
+def _get(what: str, name: str, revision: str | None, fetched: Callable[[], str], without: str) -> str:
+    """What `fetched` gives; where the Hub is not reached, what is in its cache. `without` says what to do else."""
     import httpx2
     from huggingface_hub import errors, snapshot_download
 
@@ -96,6 +96,5 @@ def _get(what: str, name: str, revision: str | None, fetched: Callable[[], str])
         hint = f"check its spelling; for {private} set `HF_TOKEN`; a local {what} is named by its path"
         raise RecipeError(Problem(f"the Hub has no {what} `{name}` that this token may read", hint=hint)) from error
     except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError, ValueError) as error:
-        named = "name a directory that holds the model in `model.name`" if what == "model" else "name its directory"
-        hint = f"try again, or without a network {named}"
+        hint = f"try again, or without a network {without}"
         raise RunError(Problem(f"the {what} `{name}` could not be fetched from the Hub", hint=hint)) from error

@@ -48,7 +48,7 @@ def find(name: str, base: str | None, machine: Machine) -> Subject:
     """
     found = named(name, base)
     recipe = to_be_asked(found.recipe)
-    fetch.model(recipe.model)
+    fetch.model(recipe.model, "with `--base`")
     return Subject(supervise.settle(recipe, Source(name, {}, {}, ()), machine, None), found.adapter)
 
 

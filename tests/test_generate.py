@@ -112,3 +112,13 @@ def test_what_cannot_be_asked(hub: HubServer, here: Path, words: list[str], mess
     command = tunesmith("generate", *words, environment={**hub.environment, "HF_HOME": str(here)})
     assert command.code == 2 and command.err.splitlines()[0] == f"error: {message}", command.err
     assert hint is None or f"hint: {hint}" in command.err
+
+
+def test_a_base_model_that_is_out_of_reach(here: Path) -> None:
+    (here / "mine").mkdir()
+    (here / "mine" / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "owner/tiny"}')
+    command = tunesmith("generate", "mine", "Hi", environment={"HF_HUB_OFFLINE": "1", "HF_HOME": str(here)})
+    assert command.code == 1 and command.err.splitlines() == [
+        "error: the model `owner/tiny` could not be fetched from the Hub",
+        "hint: try again, or without a network name a directory that holds the model with `--base`",
+    ]
