@@ -1,4 +1,4 @@
-"""How a run is told to stop, and what is computed at that moment is left. It stands below all that may be told."""
+"""How a run is told to stop, and how what is computed at that moment is left. It stands below all that may be told."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optimizers that no run can use: the plan says why."""
+"""Optimizers that no run can use, or none on this machine: the plan says why."""
 
 from __future__ import annotations
 
