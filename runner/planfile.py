@@ -17,7 +17,7 @@ def to_json(plan: Plan) -> str:
 
 
 def from_json(text: str) -> Plan:
-    """A plan that `to_json` wrote."""
+    """A plan that `to_json` wrote. Of one from before a key was added, the key has its default."""
     plan = _build(Plan, json.loads(text))
     assert isinstance(plan, Plan)
     return plan
@@ -29,7 +29,8 @@ def _build(kind: Any, value: Any) -> Any:
         return None
     if is_dataclass(kind) and isinstance(kind, type):
         hints = get_type_hints(kind)
-        return kind(**{field.name: _build(hints[field.name], value[field.name]) for field in fields(kind)})
+        there = [field.name for field in fields(kind) if field.name in value]
+        return kind(**{name: _build(hints[name], value[name]) for name in there})
     members = [member for member in get_args(kind) if member is not type(None)]
     if isinstance(value, list):
         item = members[0] if members else None

@@ -10,17 +10,16 @@ for what the rewards printed and where they failed, and so that the next check n
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from runner import fetch, holding, machine, planfile, rollouts, runfile, scoring, spread, stopping, supervise, workers
+from runner import fetch, holding, machine, planfile, rollouts, runfile, scoring, spread, supervise, workers
 from runner.data import completions
 from runner.data.completions import Answer
 from runner.errors import Place, Problem, RecipeError, RunError
@@ -31,7 +30,7 @@ from runner.rewards import confinement, signature
 from runner.rewards.contract import Scores
 from runner.rewards.pool import Pool
 from runner.show import SECONDS_BETWEEN_LINES, Watcher
-from runner.signals import Signals
+from runner.signals import Signals, heard
 from runner.spread import Report
 from runner.workers import Stage
 
@@ -62,7 +61,7 @@ def sampled(recipe: Recipe, places: Source, prompts: int, watcher: Watcher) -> C
     plan = replace(plan, directory=str(directory))
 
     def sample() -> list[Answer]:
-        with _signals() as signals:
+        with heard() as signals:
             return _stages(plan, prompts, signals, watcher)
 
     return _checked(plan.recipe, directory, sample, plan.batch.effective // plan.processes, watcher)
@@ -203,17 +202,6 @@ def _stages(plan: Plan, prompts: int, signals: Signals, watcher: Watcher) -> lis
     workers.run(Stage("rehearse", 1, plan.device, directory), signals, note)
     with (directory / "sampled.jsonl").open(encoding="utf-8") as file:
         return [Answer(**json.loads(line)) for line in file]
-
-
-@contextmanager
-def _signals() -> Iterator[Signals]:
-    """Signals go to the workers while there are some; afterwards they end this process, and its rewards with it."""
-    before = {number: signal.getsignal(number) for number in stopping.SIGNALS}
-    try:
-        yield Signals()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _progress(watcher: Watcher, done: str) -> Callable[[int, int], None]:

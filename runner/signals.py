@@ -64,6 +64,17 @@ class Signals:
 
 
 @contextmanager
+def heard() -> Iterator[Signals]:
+    """Signals go to the workers within it; afterwards they do to this process what they did before."""
+    before = {number: signal.getsignal(number) for number in stopping.SIGNALS}
+    try:
+        yield Signals()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def unheard() -> Iterator[None]:
     """What is started within it hears no signal to stop, from its first moment on, and is not to be stopped by one.
 

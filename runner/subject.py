@@ -60,7 +60,8 @@ def named(name: str, base: str | None, task: str = "sft") -> Named:
     found = _run(Path(name)) if is_run(name) else _adapter(name, base, task)
     if base is None:
         return found
-    return replace(found, recipe=replace(found.recipe, model=replace(found.recipe.model, name=base, revision=None)))
+    other = replace(found.recipe.model, name=base, revision=None, hub_id=None)
+    return replace(found, recipe=replace(found.recipe, model=other))
 
 
 def _run(directory: Path) -> Named:

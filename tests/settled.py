@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from runner import machine, plan, recipe
@@ -17,6 +18,11 @@ CPU = machine.named("cpu:8:32")
 def recipe_of(*overrides: str) -> recipe.Recipe:
     """A sound recipe for an owner's model that is not on this machine, with these overrides such as `name=x`."""
     return check.read(str(RECIPE), ["model.name=owner/model", "dataset.evaluation=null", *overrides])
+
+
+def machine_without(*modules: str) -> machine.Machine:
+    """A machine without a GPU and without these packages."""
+    return replace(CPU, missing=frozenset(modules))
 
 
 def plan_of(

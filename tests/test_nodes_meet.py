@@ -14,11 +14,11 @@ import pytest
 from node_runs import ended, free_port, start, two_nodes
 from runs import write_recipe
 
-from runner import follow, link, stopping
+from runner import follow, link
 from runner.errors import RunError
 from runner.lead import Lead
 from runner.nodes import Nodes
-from runner.signals import Signals
+from runner.signals import Signals, heard
 
 SOON = {"TUNESMITH_RENDEZVOUS_SECONDS": "3"}
 FACTS: dict[str, Any] = {"versions": {"torch": "1"}, "recipe": {"training": {"seed": 1}}, "devices": []}
@@ -34,12 +34,8 @@ def recipe(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def signals() -> Iterator[Signals]:
-    import signal
-
-    before = {number: signal.getsignal(number) for number in stopping.SIGNALS}
-    yield Signals()
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    with heard() as found:
+        yield found
 
 
 def test_the_first_node_names_the_one_that_does_not_come(recipe: Path) -> None:

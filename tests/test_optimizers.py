@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_plan import machine_without, plan_of
+from settled import machine_without, plan_of
 
 from runner.choices import Conflict
 

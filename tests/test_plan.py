@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from settled import CPU, LLAMA_8B, LLAMA_70B, plan_of, recipe_of
+from settled import CPU, LLAMA_8B, LLAMA_70B, machine_without, plan_of, recipe_of
 
 from runner import machine, memory, microbatch, plan, recipe
 from runner.architecture import Architecture
@@ -325,10 +325,6 @@ def test_the_hardware_is_named_for_people() -> None:
 
 
 # optimizers and trackers that cannot work
-
-
-def machine_without(*modules: str) -> Machine:
-    return replace(CPU, missing=frozenset(modules))
 
 
 @pytest.mark.parametrize(

@@ -53,3 +53,13 @@ def test_half_a_character_in_a_file_name_can_be_written() -> None:
     settled = replace(plan_of(), device_name="caf\udce9 é")
     text = planfile.to_json(settled)
     assert "é" in text and json.loads(text.encode()) and planfile.from_json(text) == settled
+
+
+def test_a_plan_from_before_a_key_was_added_is_read() -> None:
+    settled = plan_of()
+    older = json.loads(planfile.to_json(settled))
+    del older["recipe"]["model"]["hub_id"]
+    assert planfile.from_json(json.dumps(older)) == settled
+    del older["recipe"]["model"]["name"]
+    with pytest.raises(TypeError, match="name"):
+        planfile.from_json(json.dumps(older))

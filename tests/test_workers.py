@@ -17,20 +17,18 @@ from typing import Any
 import pytest
 from settled import plan_of
 
-from runner import holding, planfile, stopping, workers
+from runner import holding, planfile, workers
 from runner.errors import Crashed, DataError, Halted, Interrupted, OutOfMemory, RunError
 from runner.recipe import Source
-from runner.signals import Signals, stop
+from runner.signals import Signals, heard, stop
 from runner.workers import Stage, World
 
 
 @pytest.fixture
 def signals() -> Iterator[Signals]:
     """The signals of a supervisor; this process gets its own ones back."""
-    before = {number: signal.getsignal(number) for number in stopping.SIGNALS}
-    yield Signals()
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    with heard() as found:
+        yield found
 
 
 def stage(directory: Path, processes: int = 1, rows: str | None = None, model: Path | None = None) -> Stage:
